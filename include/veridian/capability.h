@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * capability.h - rights to an object, held like a file descriptor.
+ *
+ * Behind each capability is a socket whose other end belongs to the object's owner: holding it is
+ * the right, passing it on is the grant, its hang-up is the death notice. There are no names that
+ * confer rights. (The model is that of seL4 and Zircon; the kernel object that enforces it is an
+ * AF_UNIX socket and a sealed memfd.)
+ *
+ * fork: a child inherits capabilities as it inherits pipe ends, under the same numbers. Each process
+ * closes those that it does not use, or the other side never sees the end. A child that uses an
+ * inherited capability gets a link of its own, at its first use.
+ */
+#ifndef VERIDIAN_CAPABILITY_H
+#define VERIDIAN_CAPABILITY_H
+
+#include <veridian/types.h>
+
+VRD_BEGIN_DECLS
+
+#define VRD_RIGHT_SEND (UINT32_C(1) << 0)    /* may send messages                        */
+#define VRD_RIGHT_RECEIVE (UINT32_C(1) << 1) /* may receive; unique: an export moves it  */
+#define VRD_RIGHT_GRANT (UINT32_C(1) << 2)   /* may export                               */
+#define VRD_RIGHT_REVOKE (UINT32_C(1) << 3)  /* may revoke what was derived from it      */
+
+/* The guide's names. */
+#define VRD_RIGHTS_SEND_ONLY VRD_RIGHT_SEND
+#define VRD_RIGHTS_RECEIVE_ONLY VRD_RIGHT_RECEIVE
+
+enum vrd_object_kind {
+    VRD_OBJECT_NONE = 0,
+    VRD_OBJECT_CHANNEL = 1,
+};
+
+/* What vrd_cap_info tells. `reserved` is zero today. */
+struct vrd_cap_info {
+    uint32_t kind;             /* enum vrd_object_kind                                            */
+    uint32_t rights;           /* VRD_RIGHT_*                                                     */
+    uint64_t badge;            /* 0: unbadged                                                     */
+    uint64_t generation;       /* of the handle                                                   */
+    pid_t owner;               /* who receives: own pid at the owner, 0 while nobody has answered */
+    uint32_t links;            /* live links of this process through this capability              */
+    size_t slots;              /* messages that one link holds                                    */
+    size_t max_message_size;   /* bytes                                                           */
+    uint64_t reserved[8];
+};
+
+/*
+ * Closes the capability in this process. Threads that wait on it return
+ * VRD_ERR_INVALID_CAPABILITY. What was sent before stays readable for the receiver. Never waits for
+ * a peer.
+ *  INVALID_CAPABILITY  not a capability of this process
+ */
+VRD_API int vrd_cap_close(vrd_cap_t cap);
+
+/*
+ * Fills `ret`. Never waits.
+ *  INVALID_CAPABILITY  not a capability of this process
+ *  INVALID_ARGUMENT    `ret` is NULL
+ */
+VRD_API int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret);
+
+/*
+ * Makes an invitation: a descriptor (close-on-exec) that some process turns into a capability with
+ * vrd_cap_import, once. Pass it on by fork and exec (clear FD_CLOEXEC) or SCM_RIGHTS; the caller
+ * owns it and closes it after passing it on. Closing it unused withdraws it.
+ *
+ * `rights` is a subset of those of `cap`, which itself keeps them, except for RECEIVE: that is
+ * unique, it moves with all that is queued in the object's sockets, and `cap` is closed by it.
+ * Never waits.
+ *  INVALID_CAPABILITY  not a capability of this process
+ *  PERMISSION_DENIED   `cap` lacks GRANT, or one of `rights`
+ *  INVALID_ARGUMENT    no rights, unknown rights, RECEIVE together with SEND, or `ret_fd` is NULL
+ *  RESOURCE_BUSY       RECEIVE, while this process has live links with senders
+ *  PEER_GONE           nobody holds RECEIVE any more
+ *  QUOTA_EXCEEDED      too many invitations that the owner has not looked at
+ *  OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd);
+
+/*
+ * Turns an invitation into a capability. Takes `fd`, and closes it, also on failure. Sends one
+ * frame and returns: it does not wait for the owner, and a refusal is the next operation's error.
+ *  INVALID_ARGUMENT    not a descriptor of a socket of ours
+ *  PEER_GONE           the invitation was withdrawn or used, or the owner is gone
+ *  PEER_CORRUPT        what came with it is not what the protocol says
+ *  QUOTA_EXCEEDED, OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API int vrd_cap_import(int fd, vrd_cap_t *ret);
+
+VRD_END_DECLS
+
+#endif

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * channel.h - synchronous message passing: bounded, FIFO for each sender, many senders, one owner.
+ *
+ * Each process that sends has a link of its own with the receiver: two sealed memory segments, each
+ * written by one side only. The receiver merges its links fairly. A message that was sent is whole
+ * and in order, or not there at all, whatever happens to its sender.
+ *
+ * Progress: sending to a ring with room and receiving from a ring with messages are wait-free for a
+ * thread that has the capability to itself; threads that share a capability take turns. For many
+ * sending threads, a capability each is faster.
+ */
+#ifndef VERIDIAN_CHANNEL_H
+#define VERIDIAN_CHANNEL_H
+
+#include <veridian/types.h>
+
+VRD_BEGIN_DECLS
+
+#define VRD_CHANNEL_SLOTS_DEFAULT 16
+#define VRD_CHANNEL_SLOTS_MAX (1u << 20)
+#define VRD_CHANNEL_MESSAGE_DEFAULT ((size_t)1 << 20)
+
+/* Zero means the default in every field; `reserved` must be zero. */
+struct vrd_channel_options {
+    size_t slots;            /* messages that each sender may have unread; 1 to VRD_CHANNEL_SLOTS_MAX  */
+    size_t max_message_size; /* bytes; default 1 MiB, as large as memory allows                        */
+    uint64_t reserved[14];
+};
+
+/*
+ * Creates a channel and both its ends, in this process. Memory is taken at first use: 16 slots cost
+ * 8 KiB a link in both processes together, 64 slots 16 KiB. Never waits.
+ *
+ * `slots`: messages that each sender may have unread, 1 to VRD_CHANNEL_SLOTS_MAX.
+ *  INVALID_ARGUMENT  slots out of range, an output pointer is NULL, reserved fields not zero
+ *  OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API int vrd_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv);
+VRD_API int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t *ret_send,
+                                    vrd_cap_t *ret_recv);
+
+/*
+ * Sends `len` bytes, 0 to max_message_size, and waits while the ring is full (vrd_send: forever;
+ * vrd_send_timed: up to `timeout_ns`). The data is copied before the call returns. No system call
+ * unless the receiver sleeps, this is the first message, or the ring is full.
+ *  INVALID_CAPABILITY  not a capability of this process, or closed while waiting
+ *  PERMISSION_DENIED   the capability lacks SEND
+ *  MESSAGE_TOO_LARGE   len > max_message_size
+ *  INVALID_ARGUMENT    data is NULL with len > 0, or a negative timeout
+ *  CHANNEL_FULL        timeout 0 and no room now
+ *  TIMEOUT             no room for `timeout_ns`
+ *  PEER_GONE           the receiver is gone. Where another process holds RECEIVE (pre-forked
+ *                      workers), it is said once, what was in flight may be lost, and the next
+ *                      send goes to that process
+ *  REVOKED             the owner took the right back
+ *  PEER_CORRUPT        the receiver broke the protocol
+ *  OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API int vrd_send(vrd_cap_t cap, const void *data, size_t len);
+VRD_API int vrd_send_timed(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns);
+
+/*
+ * Receives one message into `buf`, and waits while there is none (vrd_receive: forever;
+ * vrd_receive_timed: up to `timeout_ns`). Returns its length. Spins briefly (it learns for how
+ * long that pays), then sleeps without using the CPU.
+ *  INVALID_CAPABILITY  not a capability of this process, or closed while waiting
+ *  PERMISSION_DENIED   the capability lacks RECEIVE
+ *  MESSAGE_TOO_LARGE   the message is longer than `size`; it is kept, and the next receive goes on
+ *                      with the other senders first. vrd_receive_message tells the length needed,
+ *                      vrd_discard drops the message
+ *  INVALID_ARGUMENT    buf is NULL with size > 0, or a negative timeout
+ *  CHANNEL_EMPTY       timeout 0 and no message now
+ *  TIMEOUT             no message for `timeout_ns`
+ *  PEER_GONE           every sender is gone and all that they sent has been received
+ *  PEER_CORRUPT        a sender broke the protocol; its link is closed, the others go on. Said once
+ *  OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API ssize_t vrd_receive(vrd_cap_t cap, void *buf, size_t size);
+VRD_API ssize_t vrd_receive_timed(vrd_cap_t cap, void *buf, size_t size, int64_t timeout_ns);
+
+VRD_END_DECLS
+
+#endif

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ipc.h - all of libveridian-ipc.
+ */
+#ifndef VERIDIAN_IPC_H
+#define VERIDIAN_IPC_H
+
+#include <veridian/async_channel.h>
+#include <veridian/capability.h>
+#include <veridian/channel.h>
+#include <veridian/error.h>
+#include <veridian/message.h>
+#include <veridian/types.h>
+
+#endif
