@@ -1,0 +1,59 @@
+# veridian_add_test(<file>): builds and registers one test program.
+
+if(VERIDIAN_SANITIZE STREQUAL "thread")
+  set(VERIDIAN_TEST_SLOWDOWN 6)
+elseif(VERIDIAN_SANITIZE STREQUAL "address")
+  set(VERIDIAN_TEST_SLOWDOWN 3)
+else()
+  set(VERIDIAN_TEST_SLOWDOWN 1)
+endif()
+
+# Forked children of threaded programs are what many tests are about.
+set(VERIDIAN_TEST_ENVIRONMENT
+  "TSAN_OPTIONS=die_after_fork=0:halt_on_error=1:second_deadlock_stack=1"
+  "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1"
+  "UBSAN_OPTIONS=print_stacktrace=1")
+
+function(veridian_add_test source)
+  cmake_path(GET source STEM stem)
+  cmake_path(GET source PARENT_PATH folder)
+  cmake_path(RELATIVE_PATH folder BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
+  string(REPLACE "/" "_" name "${folder}_${stem}")
+
+  file(GLOB companions CONFIGURE_DEPENDS "${folder}/*.c")
+  list(FILTER companions EXCLUDE REGEX "/test_[^/]*\\.c$")
+  list(TRANSFORM companions PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
+
+  add_executable(${name} ${source} ${companions})
+  # The test library comes first: its warm-up calls the library.
+  target_link_libraries(${name} PRIVATE
+    veridian-test-support veridian-ipc-static veridian-internal)
+
+  # "ctest:" lines of the file's comments.
+  set(timeout 120)
+  set(labels ${folder})
+  set(serial OFF)
+  file(STRINGS "${source}" wishes REGEX "^[ /*]*ctest:")
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
+  string(REGEX REPLACE "ctest:|\\*|/" " " wishes "${wishes}")
+  separate_arguments(wishes)
+  foreach(wish ${wishes})
+    if(wish MATCHES "^timeout=([0-9]+)$")
+      set(timeout ${CMAKE_MATCH_1})
+    elseif(wish MATCHES "^no-(asan|tsan)$")
+      list(APPEND labels ${wish})
+    elseif(wish STREQUAL "serial")
+      set(serial ON)
+    else()
+      message(FATAL_ERROR "${source}: no such wish in a ctest: line: ${wish}")
+    endif()
+  endforeach()
+  math(EXPR timeout "${timeout} * ${VERIDIAN_TEST_SLOWDOWN}")
+
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES
+    LABELS "${labels}"
+    TIMEOUT ${timeout}
+    RUN_SERIAL ${serial}
+    ENVIRONMENT "${VERIDIAN_TEST_ENVIRONMENT}")
+endfunction()
