@@ -1,0 +1,144 @@
+// What it costs to set a channel up, beside a socket pair, and what an idle link holds.
+#include <benchmark/benchmark.h>
+#include <dirent.h>
+#include <sys/stat.h>
+
+#include <cstdio>
+#include <cstring>
+#include <set>
+
+#include "transport/kernel.hpp"
+#include "transport/veridian.hpp"
+
+namespace {
+
+using namespace bench;
+
+constexpr size_t SIZE = 64;
+
+struct Ends {
+    Ends() { checked("vrd_channel_create", vrd_channel_create(16, &sender, &receiver)); }
+    ~Ends() { vrd_cap_close(sender), vrd_cap_close(receiver); }
+    vrd_cap_t sender, receiver;
+};
+
+void create_close(benchmark::State &state) {
+    for (auto _ : state) Ends ends;
+}
+
+void create_use_close(benchmark::State &state) {
+    char bytes[SIZE] = {};
+    for (auto _ : state) {
+        Ends ends;
+        checked("vrd_send", vrd_send(ends.sender, bytes, SIZE));
+        checked("vrd_receive", vrd_receive(ends.receiver, bytes, SIZE));
+    }
+}
+
+void socketpair_create_close(benchmark::State &state) {
+    for (auto _ : state) {
+        int fds[2];
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) throw_errno("socketpair");
+        close(fds[0]), close(fds[1]);
+    }
+}
+
+void socketpair_create_use_close(benchmark::State &state) {
+    char bytes[SIZE] = {};
+    for (auto _ : state) {
+        int fds[2];
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) throw_errno("socketpair");
+        write_all<SIZE>(fds[1], bytes);
+        read_all<SIZE>(fds[0], bytes);
+        close(fds[0]), close(fds[1]);
+    }
+}
+
+void export_invitation(benchmark::State &state) {
+    Ends ends;
+    for (auto _ : state) {
+        int fd;
+        checked("vrd_cap_export", vrd_cap_export(ends.sender, VRD_RIGHT_SEND, &fd));
+        close(fd);
+    }
+}
+
+// Export, import, and the first message all the way: a new link.
+void export_import_use(benchmark::State &state) {
+    Ends ends;
+    char bytes[SIZE] = {};
+    for (auto _ : state) {
+        int fd;
+        vrd_cap_t imported;
+        checked("vrd_cap_export", vrd_cap_export(ends.sender, VRD_RIGHT_SEND, &fd));
+        checked("vrd_cap_import", vrd_cap_import(fd, &imported));
+        checked("vrd_send", vrd_send(imported, bytes, SIZE));
+        checked("vrd_receive", vrd_receive(ends.receiver, bytes, SIZE));
+        vrd_cap_close(imported);
+    }
+}
+
+struct Holdings {
+    long fds = 0, bytes = 0;
+};
+
+// Descriptors, and bytes of memory files that are mapped, each file once.
+Holdings holdings() {
+    Holdings result;
+    DIR *dir = opendir("/proc/self/fd");
+    while (readdir(dir)) result.fds++;
+    closedir(dir);
+
+    std::set<std::string> seen;
+    char line[512], range[128], inode[64], path[256];
+    FILE *maps = fopen("/proc/self/maps", "r");
+    while (fgets(line, sizeof line, maps)) {
+        if (sscanf(line, "%127s %*s %*s %*s %63s %255s", range, inode, path) != 3) continue;
+        if (strncmp(path, "/memfd:", 7) || !seen.insert(inode).second) continue;
+        struct stat info;
+        if (stat((std::string("/proc/self/map_files/") + range).c_str(), &info) == 0)
+            result.bytes += info.st_blocks * 512;
+    }
+    fclose(maps);
+    return result;
+}
+
+// Both ends in this process: the sum of what both processes would hold.
+void idle_link(benchmark::State &state) {
+    constexpr long LINKS = 100;
+    for (auto _ : state) {
+        Ends first;  // what a process needs once is not counted
+        char bytes[SIZE] = {};
+        std::vector<vrd_cap_t> receivers, senders;
+        const auto use = [&](vrd_cap_t sender, vrd_cap_t receiver) {
+            checked("vrd_send", vrd_send(sender, bytes, SIZE));
+            checked("vrd_receive", vrd_receive(receiver, bytes, SIZE));
+        };
+        use(first.sender, first.receiver);
+        const Holdings before = holdings();
+        for (long i = 0; i < LINKS; i++) {
+            vrd_cap_t sender, receiver;
+            const size_t slots = static_cast<size_t>(state.range(0));
+            checked("vrd_channel_create", vrd_channel_create(slots, &sender, &receiver));
+            use(sender, receiver);
+            senders.push_back(sender), receivers.push_back(receiver);
+        }
+        const Holdings after = holdings();
+        state.counters["bytes"] = static_cast<double>(after.bytes - before.bytes) / LINKS;
+        state.counters["fds"] = static_cast<double>(after.fds - before.fds) / LINKS;
+        for (vrd_cap_t cap : senders) vrd_cap_close(cap);
+        for (vrd_cap_t cap : receivers) vrd_cap_close(cap);
+    }
+}
+
+BENCHMARK(create_close)->Name("setup/create_close/veridian");
+BENCHMARK(socketpair_create_close)->Name("setup/create_close/unix seqpacket");
+BENCHMARK(create_use_close)->Name("setup/create_use_close/veridian");
+BENCHMARK(socketpair_create_use_close)->Name("setup/create_use_close/unix seqpacket");
+BENCHMARK(export_invitation)->Name("setup/export/veridian");
+BENCHMARK(export_import_use)->Name("setup/export_import_use/veridian");
+BENCHMARK(idle_link)->Name("setup/idle_link")->Arg(16)->Arg(64)->Iterations(1);
+
+}  // namespace
+
+BENCHMARK_MAIN();

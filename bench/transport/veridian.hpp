@@ -1,0 +1,116 @@
+// This library, as any program uses it: public functions, capability checked at every call.
+#pragma once
+
+#include <veridian/ipc.h>
+
+#include "transport/transport.hpp"
+
+namespace bench {
+
+template <class Result> Result checked(const char *what, Result result) {
+    if (result >= 0) return result;
+    throw std::runtime_error(std::string(what) + ": " + vrd_error_name(static_cast<int>(result)));
+}
+
+// A channel each way; after the fork each process closes the ends that it does not use.
+class ChannelPair {
+  public:
+    ChannelPair(size_t slots, size_t message_size) {
+        vrd_channel_options options = {};
+        options.slots = slots;
+        options.max_message_size = message_size;
+        for (Direction direction : {TO_CHILD, TO_PARENT})
+            checked("vrd_channel_create_with",
+                    vrd_channel_create_with(&options, &sender_[direction], &receiver_[direction]));
+    }
+    ~ChannelPair() {
+        for (Direction direction : {TO_CHILD, TO_PARENT})
+            close(sender_[direction]), close(receiver_[direction]);
+    }
+    vrd_cap_t sender(Direction direction) const { return sender_[direction]; }
+    vrd_cap_t receiver(Direction direction) const { return receiver_[direction]; }
+    void keep_parent() { close(receiver_[TO_CHILD]), close(sender_[TO_PARENT]); }
+    void keep_child() { close(sender_[TO_CHILD]), close(receiver_[TO_PARENT]); }
+
+  private:
+    static void close(vrd_cap_t &cap) {
+        if (cap != VRD_CAP_NONE) vrd_cap_close(cap);
+        cap = VRD_CAP_NONE;
+    }
+    vrd_cap_t sender_[2], receiver_[2];
+};
+
+template <size_t N> class VeridianTransport : public TransportLoops<VeridianTransport<N>, N> {
+  public:
+    explicit VeridianTransport(size_t slots) : channels_(slots, N) {}
+    std::string name() const override { return "veridian"; }
+    void enter_parent() override { channels_.keep_parent(); }
+    void enter_child() override { channels_.keep_child(); }
+
+    void send(Direction direction, const Message<N> *message) {
+        const int result = vrd_send(channels_.sender(direction), message, N);
+        if (__builtin_expect(result < 0, 0)) checked("vrd_send", result);
+    }
+    void receive(Direction direction, Message<N> *message) {
+        const ssize_t result = vrd_receive(channels_.receiver(direction), message, N);
+        if (__builtin_expect(result != static_cast<ssize_t>(N), 0)) checked("vrd_receive", result);
+    }
+
+  protected:
+    ChannelPair channels_;
+};
+
+// The same with 32 messages a call.
+template <size_t N> class VeridianBatch : public VeridianTransport<N> {
+  public:
+    explicit VeridianBatch(size_t slots) : VeridianTransport<N>(slots), inboxes_(BATCH) {
+        for (size_t i = 0; i < BATCH; i++) {
+            out_[i] = {};
+            out_[i].data = this->pool_[i];
+            out_[i].len = N;
+            in_[i] = {};
+            in_[i].data = &inboxes_[i];
+            in_[i].size = N;
+        }
+    }
+    std::string name() const override { return "veridian batch"; }
+
+    void stream_out(uint64_t warm, uint64_t n, bool) override {
+        for (uint64_t i = 0; i < warm + n;) {
+            const size_t first = i % BATCH, most = std::min<uint64_t>(BATCH - first, warm + n - i);
+            i += static_cast<uint64_t>(
+                checked("vrd_send_batch",
+                        vrd_send_batch(this->channels_.sender(TO_CHILD), &out_[first], most, VRD_FOREVER)));
+        }
+    }
+
+    uint64_t stream_in(uint64_t warm, uint64_t n) override {
+        uint64_t sum = take(warm);
+        const uint64_t start = ticks();
+        sum += take(n);
+        const uint64_t elapsed = ticks() - start;
+        this->verify(sum, warm + n);
+        return elapsed;
+    }
+
+  private:
+    static constexpr size_t BATCH = 32;
+
+    uint64_t take(uint64_t n) {
+        uint64_t sum = 0;
+        for (uint64_t i = 0; i < n;) {
+            const size_t most = std::min<uint64_t>(BATCH, n - i);
+            const int count = checked("vrd_receive_batch",
+                                      vrd_receive_batch(this->channels_.receiver(TO_CHILD), in_, most,
+                                                        VRD_FOREVER));
+            for (int k = 0; k < count; k++) sum += checksum(inboxes_[static_cast<size_t>(k)]);
+            i += static_cast<uint64_t>(count);
+        }
+        return sum;
+    }
+
+    std::vector<Message<N>> inboxes_;
+    vrd_message out_[BATCH], in_[BATCH];
+};
+
+}  // namespace bench
