@@ -19,19 +19,19 @@ endif()
 
 set(sanitizers "")
 if(VERIDIAN_SANITIZE STREQUAL "address")
-  set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  set(sanitizers -fsanitize=address,undefined -fno-sanitize-recover=all
+    -fno-omit-frame-pointer -g)
 elseif(VERIDIAN_SANITIZE STREQUAL "thread")
-  set(sanitizers -fsanitize=thread -fno-omit-frame-pointer)
+  set(sanitizers -fsanitize=thread -fno-omit-frame-pointer -g)
 endif()
 if(VERIDIAN_FUZZ)
   set(sanitizers -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
-    -fno-omit-frame-pointer)
+    -fno-omit-frame-pointer -g)
 endif()
 
 add_library(veridian-warnings INTERFACE)
 target_compile_definitions(veridian-warnings INTERFACE _GNU_SOURCE)
-target_compile_options(veridian-warnings INTERFACE ${warnings} ${sanitizers}
-  $<$<AND:$<BOOL:${sanitizers}>,$<COMPILE_LANGUAGE:C,CXX>>:-g>)
+target_compile_options(veridian-warnings INTERFACE ${warnings} ${sanitizers})
 target_link_options(veridian-warnings INTERFACE ${sanitizers})
 
 add_library(veridian-internal INTERFACE)

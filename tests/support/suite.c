@@ -3,9 +3,9 @@
 #include "support/internal.h"
 #include "support/support.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* One test as cmocka sees it: the initial state of its CMUnitTest. */
 struct running_test {
@@ -62,44 +62,53 @@ static size_t count_tests(const struct support_test *tests)
     return n;
 }
 
-int support_main(int argc, char **argv, const struct support_suite *suite)
+static bool run_all(const struct support_test *tests, const char *name)
 {
-    if (role_wanted(argc, argv))
-        return role_run(suite->roles, argc, argv);
+    const size_t n = count_tests(tests);
+    struct running_test *running = calloc(n + 1, sizeof *running);
+    struct CMUnitTest *units = calloc(n + 1, sizeof *units);
 
-    const size_t n = count_tests(suite->tests);
-    struct running_test *running = calloc(n, sizeof *running);
-    struct CMUnitTest *units = calloc(n, sizeof *units);
     if (n == 0 || !running || !units)
-        return EXIT_FAILURE;
-
+        abort();
     for (size_t i = 0; i < n; i++) {
-        running[i].test = &suite->tests[i];
+        running[i].test = &tests[i];
         units[i] = (struct CMUnitTest){
-            .name = suite->tests[i].name,
+            .name = tests[i].name,
             .test_func = during_test,
             .setup_func = before_test,
             .teardown_func = after_test,
             .initial_state = &running[i],
         };
     }
+    const int failed = _cmocka_run_group_tests(name, units, n, NULL, NULL);
+    free(units);
+    free(running);
+    return failed == 0;
+}
+
+static bool warm_up(const struct support_suite *suite)
+{
+    if (!suite->warm_up)
+        return true;
+    watchdog_arm("the warm-up", SUPPORT_TIMEOUT_S * support_slowdown());
+    const int error = suite->warm_up();
+    watchdog_disarm();
+    if (error != 0)
+        fprintf(stderr, "support: the warm-up failed\n");
+    return error == 0;
+}
+
+int support_main(int argc, char **argv, const struct support_suite *suite)
+{
+    if (role_wanted(argc, argv))
+        return role_run(suite->roles, argc, argv);
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     failure_runner_is_this_thread();
     watchdog_start();
-    watchdog_arm("the warm-up", SUPPORT_TIMEOUT_S * support_slowdown());
-    if (suite->warm_up && suite->warm_up() != 0) {
-        fprintf(stderr, "support: the warm-up failed\n");
+    if (!warm_up(suite))
         return EXIT_FAILURE;
-    }
-    watchdog_disarm();
-
     if (argc > 1)
         cmocka_set_test_filter(argv[1]);
-    const char *slash = strrchr(argv[0], '/');
-    const int failed = _cmocka_run_group_tests(slash ? slash + 1 : argv[0], units, n, NULL, NULL);
-
-    free(units);
-    free(running);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return run_all(suite->tests, program_invocation_short_name) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: MIT */
+#include "outside.h"
+
+int main(void)
+{
+    return outside_main();
+}

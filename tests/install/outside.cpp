@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT
+#include "outside.h"
+
+int main()
+{
+    return outside_main();
+}
