@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // One active sender among many: the round trip must not depend on how many links are idle.
 #include <sys/resource.h>
 
@@ -13,22 +14,31 @@ constexpr size_t SIZE = 64;
 // receiver. Each link has spoken once before.
 class FanIn : public TransportLoops<FanIn, SIZE> {
   public:
-    explicit FanIn(size_t links) : channels_(16, SIZE), links_(links), invitations_(links - 1) {
+    explicit FanIn(size_t links) : channels_(16, SIZE), links_(links), invitations_(links - 1)
+    {
         for (int &fd : invitations_)
             checked("vrd_cap_export",
                     vrd_cap_export(channels_.sender(TO_PARENT), VRD_RIGHT_SEND, &fd));
     }
-    ~FanIn() override { close_invitations(); }
-    std::string name() const override { return std::to_string(links_) + " links"; }
+    ~FanIn() override
+    {
+        close_invitations();
+    }
+    std::string name() const override
+    {
+        return std::to_string(links_) + " links";
+    }
 
-    void enter_parent() override {
+    void enter_parent() override
+    {
         close_invitations();
         channels_.keep_parent();
         for (size_t i = 0; i < links_; i++)
             checked("vrd_receive", vrd_receive(channels_.receiver(TO_PARENT), inbox_.get(), SIZE));
     }
 
-    void enter_child() override {
+    void enter_child() override
+    {
         channels_.keep_child();
         for (int &fd : invitations_) {
             vrd_cap_t idle;
@@ -39,16 +49,20 @@ class FanIn : public TransportLoops<FanIn, SIZE> {
         checked("vrd_send", vrd_send(channels_.sender(TO_PARENT), inbox_.get(), SIZE));
     }
 
-    void send(Direction direction, const Message<SIZE> *message) {
+    void send(Direction direction, const Message<SIZE> *message)
+    {
         checked("vrd_send", vrd_send(channels_.sender(direction), message, SIZE));
     }
-    void receive(Direction direction, Message<SIZE> *message) {
+    void receive(Direction direction, Message<SIZE> *message)
+    {
         checked("vrd_receive", vrd_receive(channels_.receiver(direction), message, SIZE));
     }
 
   private:
-    void close_invitations() {
-        for (int &fd : invitations_) close_fd(fd);
+    void close_invitations()
+    {
+        for (int &fd : invitations_)
+            close_fd(fd);
     }
 
     ChannelPair channels_;
@@ -56,15 +70,17 @@ class FanIn : public TransportLoops<FanIn, SIZE> {
     std::vector<int> invitations_;
 };
 
-double round_of(Pair &pair, size_t transport, uint64_t n, Metrics &metrics) {
+double round_of(Pair &pair, size_t transport, uint64_t n, Metrics &metrics)
+{
     metrics = quantiles(pair.round_trips(transport, n));
     return metrics["mean"];
 }
 
-size_t most_links() {
+size_t most_links()
+{
     const rlimit wished = {100000, 100000};
     rlimit limit;
-    if (setrlimit(RLIMIT_NOFILE, &wished) < 0) {  // takes a privilege
+    if (setrlimit(RLIMIT_NOFILE, &wished) < 0) { // takes a privilege
         getrlimit(RLIMIT_NOFILE, &limit);
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
@@ -74,10 +90,11 @@ size_t most_links() {
     return limit.rlim_cur > 45000 ? 10000 : limit.rlim_cur > 5000 ? 1000 : 100;
 }
 
-}  // namespace
-}  // namespace bench
+} // namespace
+} // namespace bench
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     using namespace bench;
     const Settings settings = settings_from(&argc, argv);
     const size_t most = settings.quick ? 100 : most_links();
@@ -88,7 +105,8 @@ int main(int argc, char **argv) {
     contest.competitors = [most] {
         Transports list;
         for (size_t links : {1, 16, 17, 100, 1000, 10000})
-            if (links <= most) add<FanIn>(list, links);
+            if (links <= most)
+                add<FanIn>(list, links);
         return list;
     };
     run_contest(contest, settings, results);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 /*
  * hot.c - the hot path alone: one thread sends and receives N times. For counting instructions:
  *

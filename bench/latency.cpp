@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Round trips of one message between two processes that are both awake, one on each CPU.
 #include "support/rounds.hpp"
 #include "transport/all.hpp"
@@ -5,14 +6,16 @@
 namespace bench {
 namespace {
 
-constexpr size_t SLOTS = 16;  // the library's default for a link
+constexpr size_t SLOTS = 16; // the library's default for a link
 
-double round_of(Pair &pair, size_t transport, uint64_t n, Metrics &metrics) {
+double round_of(Pair &pair, size_t transport, uint64_t n, Metrics &metrics)
+{
     metrics = quantiles(pair.round_trips(transport, n));
     return metrics["mean"];
 }
 
-template <size_t N> void latency(const Settings &settings, Results &results) {
+template <size_t N> void latency(const Settings &settings, Results &results)
+{
     Contest contest;
     contest.prefix = "latency/" + std::to_string(N);
     contest.round = round_of;
@@ -27,10 +30,11 @@ template <size_t N> void latency(const Settings &settings, Results &results) {
     run_contest(contest, settings, results);
 }
 
-}  // namespace
-}  // namespace bench
+} // namespace
+} // namespace bench
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     using namespace bench;
     const Settings settings = settings_from(&argc, argv);
     Results results;

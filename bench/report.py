@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
 """Merges what the benchmark programs wrote and prints one table of ratios.
 
 A row compares within one state of the machine only (the distance of the two CPUs; near if it can).

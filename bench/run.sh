@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: MIT
 # Runs all benchmarks and prints one table. Usage: run.sh [--quick] [--programs DIR] [--output FILE]
 # DIR is where the programs were built (default: build/bench beside this directory).
 set -eu

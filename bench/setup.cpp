@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // What it costs to set a channel up, beside a socket pair, and what an idle link holds.
 #include <benchmark/benchmark.h>
 #include <dirent.h>
@@ -17,16 +18,25 @@ using namespace bench;
 constexpr size_t SIZE = 64;
 
 struct Ends {
-    Ends() { checked("vrd_channel_create", vrd_channel_create(16, &sender, &receiver)); }
-    ~Ends() { vrd_cap_close(sender), vrd_cap_close(receiver); }
+    Ends()
+    {
+        checked("vrd_channel_create", vrd_channel_create(16, &sender, &receiver));
+    }
+    ~Ends()
+    {
+        vrd_cap_close(sender), vrd_cap_close(receiver);
+    }
     vrd_cap_t sender, receiver;
 };
 
-void create_close(benchmark::State &state) {
-    for (auto _ : state) Ends ends;
+void create_close(benchmark::State &state)
+{
+    for (auto _ : state)
+        Ends ends;
 }
 
-void create_use_close(benchmark::State &state) {
+void create_use_close(benchmark::State &state)
+{
     char bytes[SIZE] = {};
     for (auto _ : state) {
         Ends ends;
@@ -35,26 +45,31 @@ void create_use_close(benchmark::State &state) {
     }
 }
 
-void socketpair_create_close(benchmark::State &state) {
+void socketpair_create_close(benchmark::State &state)
+{
     for (auto _ : state) {
         int fds[2];
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) throw_errno("socketpair");
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+            throw_errno("socketpair");
         close(fds[0]), close(fds[1]);
     }
 }
 
-void socketpair_create_use_close(benchmark::State &state) {
+void socketpair_create_use_close(benchmark::State &state)
+{
     char bytes[SIZE] = {};
     for (auto _ : state) {
         int fds[2];
-        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) throw_errno("socketpair");
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+            throw_errno("socketpair");
         write_all<SIZE>(fds[1], bytes);
         read_all<SIZE>(fds[0], bytes);
         close(fds[0]), close(fds[1]);
     }
 }
 
-void export_invitation(benchmark::State &state) {
+void export_invitation(benchmark::State &state)
+{
     Ends ends;
     for (auto _ : state) {
         int fd;
@@ -64,7 +79,8 @@ void export_invitation(benchmark::State &state) {
 }
 
 // Export, import, and the first message all the way: a new link.
-void export_import_use(benchmark::State &state) {
+void export_import_use(benchmark::State &state)
+{
     Ends ends;
     char bytes[SIZE] = {};
     for (auto _ : state) {
@@ -83,18 +99,22 @@ struct Holdings {
 };
 
 // Descriptors, and bytes of memory files that are mapped, each file once.
-Holdings holdings() {
+Holdings holdings()
+{
     Holdings result;
     DIR *dir = opendir("/proc/self/fd");
-    while (readdir(dir)) result.fds++;
+    while (readdir(dir))
+        result.fds++;
     closedir(dir);
 
     std::set<std::string> seen;
     char line[512], range[128], inode[64], path[256];
     FILE *maps = fopen("/proc/self/maps", "r");
     while (fgets(line, sizeof line, maps)) {
-        if (sscanf(line, "%127s %*s %*s %*s %63s %255s", range, inode, path) != 3) continue;
-        if (strncmp(path, "/memfd:", 7) || !seen.insert(inode).second) continue;
+        if (sscanf(line, "%127s %*s %*s %*s %63s %255s", range, inode, path) != 3)
+            continue;
+        if (strncmp(path, "/memfd:", 7) || !seen.insert(inode).second)
+            continue;
         struct stat info;
         if (stat((std::string("/proc/self/map_files/") + range).c_str(), &info) == 0)
             result.bytes += info.st_blocks * 512;
@@ -104,10 +124,11 @@ Holdings holdings() {
 }
 
 // Both ends in this process: the sum of what both processes would hold.
-void idle_link(benchmark::State &state) {
+void idle_link(benchmark::State &state)
+{
     constexpr long LINKS = 100;
     for (auto _ : state) {
-        Ends first;  // what a process needs once is not counted
+        Ends first; // what a process needs once is not counted
         char bytes[SIZE] = {};
         std::vector<vrd_cap_t> receivers, senders;
         const auto use = [&](vrd_cap_t sender, vrd_cap_t receiver) {
@@ -126,8 +147,10 @@ void idle_link(benchmark::State &state) {
         const Holdings after = holdings();
         state.counters["bytes"] = static_cast<double>(after.bytes - before.bytes) / LINKS;
         state.counters["fds"] = static_cast<double>(after.fds - before.fds) / LINKS;
-        for (vrd_cap_t cap : senders) vrd_cap_close(cap);
-        for (vrd_cap_t cap : receivers) vrd_cap_close(cap);
+        for (vrd_cap_t cap : senders)
+            vrd_cap_close(cap);
+        for (vrd_cap_t cap : receivers)
+            vrd_cap_close(cap);
     }
 }
 
@@ -139,6 +162,6 @@ BENCHMARK(export_invitation)->Name("setup/export/veridian");
 BENCHMARK(export_import_use)->Name("setup/export_import_use/veridian");
 BENCHMARK(idle_link)->Name("setup/idle_link")->Arg(16)->Arg(64)->Iterations(1);
 
-}  // namespace
+} // namespace
 
 BENCHMARK_MAIN();

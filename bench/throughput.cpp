@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // A stream of messages from one process to another: one message a call, in batches, and freshly
 // written.
 #include "support/rounds.hpp"
@@ -6,7 +7,8 @@
 namespace bench {
 namespace {
 
-RoundFunction stream(bool fresh) {
+RoundFunction stream(bool fresh)
+{
     return [fresh](Pair &pair, size_t transport, uint64_t n, Metrics &metrics) {
         const uint64_t elapsed = pair.stream(transport, n / 8, n, fresh);
         metrics["ns"] = static_cast<double>(elapsed) * ns_per_tick() / static_cast<double>(n);
@@ -16,11 +18,13 @@ RoundFunction stream(bool fresh) {
 }
 
 // Every ring has as many slots: fewer of the large messages.
-template <size_t N> constexpr size_t slots_for() {
-    return N <= 256 ? 1024 : N <= 4096 ? 256 : N <= 65536 ? 16 : 4;
+template <size_t N> constexpr size_t slots_for()
+{
+    return N <= 64 ? 16384 : N <= 256 ? 4096 : N <= 4096 ? 256 : N <= 65536 ? 16 : 4;
 }
 
-template <size_t N> Contest contest(const char *prefix, bool fresh) {
+template <size_t N> Contest contest(const char *prefix, bool fresh)
+{
     Contest contest;
     contest.prefix = prefix + std::to_string(N);
     contest.round = stream(fresh);
@@ -28,7 +32,8 @@ template <size_t N> Contest contest(const char *prefix, bool fresh) {
     return contest;
 }
 
-template <size_t N> void throughput(const Settings &settings, Results &results) {
+template <size_t N> void throughput(const Settings &settings, Results &results)
+{
     Contest c = contest<N>("throughput/", false);
     c.competitors = [] {
         Transports list;
@@ -37,13 +42,15 @@ template <size_t N> void throughput(const Settings &settings, Results &results) 
         add_veridian_batch<N>(list, slots_for<N>());
         add_lock_free<N, slots_for<N>()>(list);
         add_kernel<N>(list);
-        if constexpr (N >= 4096) add<OneCopy<N, slots_for<N>()>>(list);
+        if constexpr (N >= 4096)
+            add<OneCopy<N, slots_for<N>()>>(list);
         return list;
     };
     run_contest(c, settings, results);
 }
 
-template <size_t N> void throughput_fresh(const Settings &settings, Results &results) {
+template <size_t N> void throughput_fresh(const Settings &settings, Results &results)
+{
     Contest c = contest<N>("throughput_fresh/", true);
     c.competitors = [] {
         Transports list;
@@ -55,10 +62,11 @@ template <size_t N> void throughput_fresh(const Settings &settings, Results &res
     run_contest(c, settings, results);
 }
 
-}  // namespace
-}  // namespace bench
+} // namespace
+} // namespace bench
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     using namespace bench;
     const Settings settings = settings_from(&argc, argv);
     Results results;

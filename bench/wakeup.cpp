@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Waking a peer that sleeps: on the other CPU (both really asleep at each message), and round trips
 // of two processes that share one CPU.
 #include "support/rounds.hpp"
@@ -10,7 +11,8 @@ namespace {
 constexpr uint64_t PAUSE_NS = 250000;
 constexpr size_t SIZE = 64;
 
-template <size_t N> Transports sleepers() {
+template <size_t N> Transports sleepers()
+{
     Transports list;
     add<FutexPair<N>>(list);
     add_veridian<N>(list, 16);
@@ -19,20 +21,23 @@ template <size_t N> Transports sleepers() {
 }
 
 // The time of one wake-up; an operation is a round trip with both pauses.
-double round_asleep(Pair &pair, size_t transport, uint64_t n, Metrics &metrics) {
+double round_asleep(Pair &pair, size_t transport, uint64_t n, Metrics &metrics)
+{
     metrics = quantiles(pair.asleep(transport, n, PAUSE_NS));
     return 2 * (metrics["mean"] + static_cast<double>(PAUSE_NS));
 }
 
-double round_one_cpu(Pair &pair, size_t transport, uint64_t n, Metrics &metrics) {
+double round_one_cpu(Pair &pair, size_t transport, uint64_t n, Metrics &metrics)
+{
     metrics = quantiles(pair.round_trips(transport, n));
     return metrics["mean"];
 }
 
-}  // namespace
-}  // namespace bench
+} // namespace
+} // namespace bench
 
-int main(int argc, char **argv) {
+int main(int argc, char **argv)
+{
     using namespace bench;
     const Settings settings = settings_from(&argc, argv);
     Results results;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 #include "support/pair.hpp"
 
 #include "support/quantile.hpp"
@@ -19,88 +20,107 @@ namespace {
 
 constexpr uint64_t CALIBRATION_TRIPS = 1000;
 
-Switches switches_now() {
+Switches switches_now()
+{
     rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return {usage.ru_nvcsw, usage.ru_nivcsw};
 }
 
-Switches operator-(const Switches &a, const Switches &b) {
+Switches operator-(const Switches &a, const Switches &b)
+{
     return {a.voluntary - b.voluntary, a.involuntary - b.involuntary};
 }
 
 // A peer that dies leaves the other one spinning; say so and end.
-void on_child_death(int) {
+void on_child_death(int)
+{
     static const char text[] = "bench: the other process died\n";
-    if (write(STDERR_FILENO, text, sizeof text - 1) < 0) _exit(2);
+    if (write(STDERR_FILENO, text, sizeof text - 1) < 0)
+        _exit(2);
     _exit(1);
 }
 
-}  // namespace
+} // namespace
 
-void pin_to_cpu(int cpu) {
+void pin_to_cpu(int cpu)
+{
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
-    if (sched_setaffinity(0, sizeof set, &set) < 0) throw_errno("sched_setaffinity");
+    if (sched_setaffinity(0, sizeof set, &set) < 0)
+        throw_errno("sched_setaffinity");
     // Helps on a busy machine where we may; a round that is disturbed all the same is thrown away.
     (void)setpriority(PRIO_PROCESS, 0, -20);
 }
 
 Pair::Pair(Transports &transports, int parent_cpu, int child_cpu)
-    : transports_(transports), samples_(MAX_SAMPLES), one_cpu_(parent_cpu == child_cpu) {
+    : transports_(transports), samples_(MAX_SAMPLES), one_cpu_(parent_cpu == child_cpu)
+{
     ns_per_tick();
     fflush(nullptr);
     signal(SIGCHLD, on_child_death);
     child_ = fork();
-    if (child_ < 0) throw_errno("fork");
-    if (child_ == 0) child_main(child_cpu);
+    if (child_ < 0)
+        throw_errno("fork");
+    if (child_ == 0)
+        child_main(child_cpu);
     pin_to_cpu(parent_cpu);
-    for (auto &transport : transports_) transport->enter_parent();
+    for (auto &transport : transports_)
+        transport->enter_parent();
 }
 
-Pair::~Pair() {
+Pair::~Pair()
+{
     signal(SIGCHLD, SIG_DFL);
     order(Command::LEAVE, 0, 0);
     waitpid(child_, nullptr, 0);
 }
 
-void Pair::idle() const {
+void Pair::idle() const
+{
     if (one_cpu_)
         sched_yield();
     else
         _mm_pause();
 }
 
-void Pair::order(Command command, size_t transport, uint64_t n, uint64_t warm, uint64_t pause_ns) {
+void Pair::order(Command command, size_t transport, uint64_t n, uint64_t warm, uint64_t pause_ns)
+{
     control_->command = command;
     control_->transport = transport;
     control_->n = n;
     control_->warm = warm;
     control_->pause_ns = pause_ns;
     before_ = switches_now();
-    control_->order.store(++orders_, std::memory_order_release);  // partner: child_main
+    control_->order.store(++orders_, std::memory_order_release); // partner: child_main
 }
 
-void Pair::await_done() {
-    while (control_->done.load(std::memory_order_acquire) != orders_) idle();  // partner: child_main
+void Pair::await_done()
+{
+    while (control_->done.load(std::memory_order_acquire) != orders_)
+        idle(); // partner: child_main
     const Switches mine = switches_now() - before_, theirs = control_->switches;
     switches_ = {mine.voluntary + theirs.voluntary, mine.involuntary + theirs.involuntary};
 }
 
-void Pair::child_main(int cpu) {
+void Pair::child_main(int cpu)
+{
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGCHLD, SIG_DFL);
     try {
         pin_to_cpu(cpu);
-        for (auto &transport : transports_) transport->enter_child();
+        for (auto &transport : transports_)
+            transport->enter_child();
         for (uint32_t seen = 1;; seen++) {
-            while (control_->order.load(std::memory_order_acquire) != seen) idle();  // partner: order
-            if (control_->command == Command::LEAVE) _exit(0);
+            while (control_->order.load(std::memory_order_acquire) != seen)
+                idle(); // partner: order
+            if (control_->command == Command::LEAVE)
+                _exit(0);
             const Switches before = switches_now();
             child_obey();
             control_->switches = switches_now() - before;
-            control_->done.store(seen, std::memory_order_release);  // partner: await_done
+            control_->done.store(seen, std::memory_order_release); // partner: await_done
         }
     } catch (const std::exception &e) {
         fprintf(stderr, "bench: child: %s\n", e.what());
@@ -108,7 +128,8 @@ void Pair::child_main(int cpu) {
     }
 }
 
-void Pair::child_obey() {
+void Pair::child_obey()
+{
     const Control &c = *control_;
     switch (c.command) {
     case Command::CALIBRATE:
@@ -132,7 +153,8 @@ void Pair::child_obey() {
     }
 }
 
-double Pair::calibrate() {
+double Pair::calibrate()
+{
     control_->ball[0].store(0, std::memory_order_relaxed);
     control_->ball[1].store(0, std::memory_order_relaxed);
     order(Command::CALIBRATE, 0, CALIBRATION_TRIPS);
@@ -151,7 +173,8 @@ double Pair::calibrate() {
     return quantile(samples_, 0.5) * ns_per_tick();
 }
 
-const std::vector<uint64_t> &Pair::round_trips(size_t transport, uint64_t n) {
+const std::vector<uint64_t> &Pair::round_trips(size_t transport, uint64_t n)
+{
     samples_.resize(n);
     order(Command::PONG, transport, n);
     transports_[transport]->ping(n, samples_.data());
@@ -159,7 +182,8 @@ const std::vector<uint64_t> &Pair::round_trips(size_t transport, uint64_t n) {
     return samples_;
 }
 
-const std::vector<uint64_t> &Pair::asleep(size_t transport, uint64_t n, uint64_t pause_ns) {
+const std::vector<uint64_t> &Pair::asleep(size_t transport, uint64_t n, uint64_t pause_ns)
+{
     n = std::min(n, static_cast<uint64_t>(std::size(control_->samples)));
     samples_.resize(n);
     order(Command::PONG_ASLEEP, transport, n, 0, pause_ns);
@@ -169,11 +193,13 @@ const std::vector<uint64_t> &Pair::asleep(size_t transport, uint64_t n, uint64_t
     return samples_;
 }
 
-uint64_t Pair::stream(size_t transport, uint64_t warm, uint64_t n, bool fresh) {
+uint64_t Pair::stream(size_t transport, uint64_t warm, uint64_t n, bool fresh)
+{
     order(Command::STREAM_IN, transport, n, warm);
-    transports_[transport]->stream_out(warm, n, fresh);
+    const uint64_t sending = transports_[transport]->stream_out(warm, n, fresh);
     await_done();
-    return control_->elapsed;
+    // The slower side is the rate of the stream: the other one had a ring's worth of start.
+    return std::max(sending, control_->elapsed);
 }
 
-}  // namespace bench
+} // namespace bench

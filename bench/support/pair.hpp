@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Two processes, each pinned to its CPU, that run transports against each other on command.
 #pragma once
 
@@ -15,8 +16,6 @@
 namespace bench {
 
 using Transports = std::vector<std::unique_ptr<Transport>>;
-
-
 
 // Context switches of both processes during one command.
 struct Switches {
@@ -37,10 +36,13 @@ class Pair {
     const std::vector<uint64_t> &round_trips(size_t transport, uint64_t n);
     // One-way times, n in each direction, with both sides asleep at each message.
     const std::vector<uint64_t> &asleep(size_t transport, uint64_t n, uint64_t pause_ns);
-    // Ticks for the last n of warm + n messages to arrive.
+    // Ticks that the last n of warm + n messages took.
     uint64_t stream(size_t transport, uint64_t warm, uint64_t n, bool fresh = false);
 
-    const Switches &switches() const { return switches_; }
+    const Switches &switches() const
+    {
+        return switches_;
+    }
     static constexpr uint64_t MAX_SAMPLES = 1 << 19;
 
   private:
@@ -57,7 +59,8 @@ class Pair {
         uint64_t samples[1 << 13];
     };
 
-    void order(Command command, size_t transport, uint64_t n, uint64_t warm = 0, uint64_t pause_ns = 0);
+    void order(Command command, size_t transport, uint64_t n, uint64_t warm = 0,
+               uint64_t pause_ns = 0);
     void await_done();
     [[noreturn]] void child_main(int cpu);
     void child_obey();
@@ -74,4 +77,4 @@ class Pair {
 
 void pin_to_cpu(int cpu);
 
-}  // namespace bench
+} // namespace bench

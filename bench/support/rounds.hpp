@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Rounds: short measurements, taken in turn (A B C A B C ...), each with the distance of the CPUs
 // before and after it; what disagrees or was disturbed is thrown away, the rest is summed up by
 // medians within one state, and Google Benchmark reports it.
@@ -16,17 +17,17 @@ namespace bench {
 
 struct Settings {
     bool quick = false;
-    size_t rounds = 40;           // accepted ones wanted for each competitor, in one state
-    size_t set_ups = 4;           // fresh memory and a fresh fork so many times
-    double round_ns = 3e6;        // how long a round takes; short, to fit between two disturbances
-    uint64_t contest_ns = UINT64_C(7000000000);  // at most for one contest
-    std::string only;             // part of the competitors' names
+    size_t rounds = 40;    // accepted ones wanted for each competitor, in one state
+    size_t set_ups = 4;    // fresh memory and a fresh fork so many times
+    double round_ns = 3e6; // how long a round takes; short, to fit between two disturbances
+    uint64_t contest_ns = UINT64_C(7000000000); // at most for one contest
+    std::string only;                           // part of the competitors' names
 };
 
 // Takes our options out of argv and leaves the others to Google Benchmark.
 Settings settings_from(int *argc, char **argv);
 
-using Metrics = std::map<std::string, double>;  // the one named "ns" is the reported time
+using Metrics = std::map<std::string, double>; // the one named "ns" is the reported time
 
 // The result of all rounds of one competitor, by state of the machine ("nearest", "near", "far", "one_cpu").
 struct Series {
@@ -60,4 +61,4 @@ void run_contest(const Contest &contest, const Settings &settings, Results &resu
 // p50, p99, p99.9 and mean of ticks, in ns. Sorts.
 Metrics quantiles(std::vector<uint64_t> samples);
 
-}  // namespace bench
+} // namespace bench

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // The competitors by family; a reference whose library is not installed is left out.
 #pragma once
 
@@ -17,12 +18,13 @@
 
 namespace bench {
 
-
-template <class T, class... Args> void add(Transports &list, Args &&...args) {
+template <class T, class... Args> void add(Transports &list, Args &&...args)
+{
     list.push_back(std::make_unique<T>(std::forward<Args>(args)...));
 }
 
-template <size_t N, size_t SLOTS> void add_lock_free(Transports &list) {
+template <size_t N, size_t SLOTS> void add_lock_free(Transports &list)
+{
 #ifdef BENCH_HAVE_CK
     add<CkTransport<N, SLOTS>>(list);
 #endif
@@ -33,7 +35,8 @@ template <size_t N, size_t SLOTS> void add_lock_free(Transports &list) {
 }
 
 // The queues' default limit is 8 KiB a message.
-template <size_t N> void add_kernel(Transports &list) {
+template <size_t N> void add_kernel(Transports &list)
+{
     add<PipeTransport<N>>(list);
     add<SocketTransport<N, SOCK_STREAM>>(list);
     add<SocketTransport<N, SOCK_SEQPACKET>>(list);
@@ -44,18 +47,20 @@ template <size_t N> void add_kernel(Transports &list) {
     add<EventfdTransport<N, 16>>(list);
 }
 
-template <size_t N> void add_veridian(Transports &list, size_t slots) {
+template <size_t N> void add_veridian(Transports &list, size_t slots)
+{
 #ifdef BENCH_HAVE_VERIDIAN
     add<VeridianTransport<N>>(list, slots);
 #endif
     (void)list, (void)slots;
 }
 
-template <size_t N> void add_veridian_batch(Transports &list, size_t slots) {
+template <size_t N> void add_veridian_batch(Transports &list, size_t slots)
+{
 #ifdef BENCH_HAVE_VERIDIAN
     add<VeridianBatch<N>>(list, slots);
 #endif
     (void)list, (void)slots;
 }
 
-}  // namespace bench
+} // namespace bench

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Concurrency Kit's ck_ring, single producer and single consumer, messages by value, laid in shared
 // memory.
 #pragma once
@@ -15,20 +16,30 @@ extern "C" {
 
 namespace bench {
 
-template <size_t N, size_t SLOTS> class CkTransport : public TransportLoops<CkTransport<N, SLOTS>, N> {
+template <size_t N, size_t SLOTS>
+class CkTransport : public TransportLoops<CkTransport<N, SLOTS>, N> {
   public:
-    CkTransport() {
-        for (auto &channel : channels_->channel) ck_ring_init(&channel.ring, SLOTS);
+    CkTransport()
+    {
+        for (auto &channel : channels_->channel)
+            ck_ring_init(&channel.ring, SLOTS);
     }
-    std::string name() const override { return "ck_ring"; }
+    std::string name() const override
+    {
+        return "ck_ring";
+    }
 
-    void send(Direction direction, const Message<N> *message) {
+    void send(Direction direction, const Message<N> *message)
+    {
         Channel &channel = channels_->channel[direction];
-        while (!_ck_ring_enqueue_sp(&channel.ring, channel.buffer, message, N, nullptr)) ck_pr_stall();
+        while (!_ck_ring_enqueue_sp(&channel.ring, channel.buffer, message, N, nullptr))
+            ck_pr_stall();
     }
-    void receive(Direction direction, Message<N> *message) {
+    void receive(Direction direction, Message<N> *message)
+    {
         Channel &channel = channels_->channel[direction];
-        while (!_ck_ring_dequeue_sc(&channel.ring, channel.buffer, message, N)) ck_pr_stall();
+        while (!_ck_ring_dequeue_sc(&channel.ring, channel.buffer, message, N))
+            ck_pr_stall();
     }
 
   private:
@@ -42,4 +53,4 @@ template <size_t N, size_t SLOTS> class CkTransport : public TransportLoops<CkTr
     Shared<Channels> channels_;
 };
 
-}  // namespace bench
+} // namespace bench

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // Boost.Lockfree's spsc_queue with compile-time capacity, laid in shared memory.
 #pragma once
 
@@ -11,13 +12,20 @@ namespace bench {
 template <size_t N, size_t SLOTS>
 class LockfreeTransport : public TransportLoops<LockfreeTransport<N, SLOTS>, N> {
   public:
-    std::string name() const override { return "boost spsc_queue"; }
-
-    void send(Direction direction, const Message<N> *message) {
-        while (!queues_->queue[direction].push(*reinterpret_cast<const Value *>(message))) _mm_pause();
+    std::string name() const override
+    {
+        return "boost spsc_queue";
     }
-    void receive(Direction direction, Message<N> *message) {
-        while (!queues_->queue[direction].pop(*reinterpret_cast<Value *>(message))) _mm_pause();
+
+    void send(Direction direction, const Message<N> *message)
+    {
+        while (!queues_->queue[direction].push(*reinterpret_cast<const Value *>(message)))
+            _mm_pause();
+    }
+    void receive(Direction direction, Message<N> *message)
+    {
+        while (!queues_->queue[direction].pop(*reinterpret_cast<Value *>(message)))
+            _mm_pause();
     }
 
   private:
@@ -28,4 +36,4 @@ class LockfreeTransport : public TransportLoops<LockfreeTransport<N, SLOTS>, N> 
     Shared<Queues> queues_;
 };
 
-}  // namespace bench
+} // namespace bench

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT
 // This library, as any program uses it: public functions, capability checked at every call.
 #pragma once
 
@@ -7,15 +8,18 @@
 
 namespace bench {
 
-template <class Result> Result checked(const char *what, Result result) {
-    if (result >= 0) return result;
+template <class Result> Result checked(const char *what, Result result)
+{
+    if (result >= 0)
+        return result;
     throw std::runtime_error(std::string(what) + ": " + vrd_error_name(static_cast<int>(result)));
 }
 
 // A channel each way; after the fork each process closes the ends that it does not use.
 class ChannelPair {
   public:
-    ChannelPair(size_t slots, size_t message_size) {
+    ChannelPair(size_t slots, size_t message_size)
+    {
         vrd_channel_options options = {};
         options.slots = slots;
         options.max_message_size = message_size;
@@ -23,18 +27,33 @@ class ChannelPair {
             checked("vrd_channel_create_with",
                     vrd_channel_create_with(&options, &sender_[direction], &receiver_[direction]));
     }
-    ~ChannelPair() {
+    ~ChannelPair()
+    {
         for (Direction direction : {TO_CHILD, TO_PARENT})
             close(sender_[direction]), close(receiver_[direction]);
     }
-    vrd_cap_t sender(Direction direction) const { return sender_[direction]; }
-    vrd_cap_t receiver(Direction direction) const { return receiver_[direction]; }
-    void keep_parent() { close(receiver_[TO_CHILD]), close(sender_[TO_PARENT]); }
-    void keep_child() { close(sender_[TO_CHILD]), close(receiver_[TO_PARENT]); }
+    vrd_cap_t sender(Direction direction) const
+    {
+        return sender_[direction];
+    }
+    vrd_cap_t receiver(Direction direction) const
+    {
+        return receiver_[direction];
+    }
+    void keep_parent()
+    {
+        close(receiver_[TO_CHILD]), close(sender_[TO_PARENT]);
+    }
+    void keep_child()
+    {
+        close(sender_[TO_CHILD]), close(receiver_[TO_PARENT]);
+    }
 
   private:
-    static void close(vrd_cap_t &cap) {
-        if (cap != VRD_CAP_NONE) vrd_cap_close(cap);
+    static void close(vrd_cap_t &cap)
+    {
+        if (cap != VRD_CAP_NONE)
+            vrd_cap_close(cap);
         cap = VRD_CAP_NONE;
     }
     vrd_cap_t sender_[2], receiver_[2];
@@ -42,18 +61,33 @@ class ChannelPair {
 
 template <size_t N> class VeridianTransport : public TransportLoops<VeridianTransport<N>, N> {
   public:
-    explicit VeridianTransport(size_t slots) : channels_(slots, N) {}
-    std::string name() const override { return "veridian"; }
-    void enter_parent() override { channels_.keep_parent(); }
-    void enter_child() override { channels_.keep_child(); }
-
-    void send(Direction direction, const Message<N> *message) {
-        const int result = vrd_send(channels_.sender(direction), message, N);
-        if (__builtin_expect(result < 0, 0)) checked("vrd_send", result);
+    explicit VeridianTransport(size_t slots) : channels_(slots, N)
+    {
     }
-    void receive(Direction direction, Message<N> *message) {
+    std::string name() const override
+    {
+        return "veridian";
+    }
+    void enter_parent() override
+    {
+        channels_.keep_parent();
+    }
+    void enter_child() override
+    {
+        channels_.keep_child();
+    }
+
+    void send(Direction direction, const Message<N> *message)
+    {
+        const int result = vrd_send(channels_.sender(direction), message, N);
+        if (__builtin_expect(result < 0, 0))
+            checked("vrd_send", result);
+    }
+    void receive(Direction direction, Message<N> *message)
+    {
         const ssize_t result = vrd_receive(channels_.receiver(direction), message, N);
-        if (__builtin_expect(result != static_cast<ssize_t>(N), 0)) checked("vrd_receive", result);
+        if (__builtin_expect(result != static_cast<ssize_t>(N), 0))
+            checked("vrd_receive", result);
     }
 
   protected:
@@ -63,7 +97,8 @@ template <size_t N> class VeridianTransport : public TransportLoops<VeridianTran
 // The same with 32 messages a call.
 template <size_t N> class VeridianBatch : public VeridianTransport<N> {
   public:
-    explicit VeridianBatch(size_t slots) : VeridianTransport<N>(slots), inboxes_(BATCH) {
+    explicit VeridianBatch(size_t slots) : VeridianTransport<N>(slots), inboxes_(BATCH)
+    {
         for (size_t i = 0; i < BATCH; i++) {
             out_[i] = {};
             out_[i].data = this->pool_[i];
@@ -73,18 +108,21 @@ template <size_t N> class VeridianBatch : public VeridianTransport<N> {
             in_[i].size = N;
         }
     }
-    std::string name() const override { return "veridian batch"; }
-
-    void stream_out(uint64_t warm, uint64_t n, bool) override {
-        for (uint64_t i = 0; i < warm + n;) {
-            const size_t first = i % BATCH, most = std::min<uint64_t>(BATCH - first, warm + n - i);
-            i += static_cast<uint64_t>(
-                checked("vrd_send_batch",
-                        vrd_send_batch(this->channels_.sender(TO_CHILD), &out_[first], most, VRD_FOREVER)));
-        }
+    std::string name() const override
+    {
+        return "veridian batch";
     }
 
-    uint64_t stream_in(uint64_t warm, uint64_t n) override {
+    uint64_t stream_out(uint64_t warm, uint64_t n, bool) override
+    {
+        give(0, warm);
+        const uint64_t start = ticks();
+        give(warm, warm + n);
+        return ticks() - start;
+    }
+
+    uint64_t stream_in(uint64_t warm, uint64_t n) override
+    {
         uint64_t sum = take(warm);
         const uint64_t start = ticks();
         sum += take(n);
@@ -96,14 +134,26 @@ template <size_t N> class VeridianBatch : public VeridianTransport<N> {
   private:
     static constexpr size_t BATCH = 32;
 
-    uint64_t take(uint64_t n) {
+    void give(uint64_t first, uint64_t end)
+    {
+        for (uint64_t i = first; i < end;) {
+            const size_t from = i % BATCH, most = std::min<uint64_t>(BATCH - from, end - i);
+            i += static_cast<uint64_t>(
+                checked("vrd_send_batch", vrd_send_batch(this->channels_.sender(TO_CHILD),
+                                                         &out_[from], most, VRD_FOREVER)));
+        }
+    }
+
+    uint64_t take(uint64_t n)
+    {
         uint64_t sum = 0;
         for (uint64_t i = 0; i < n;) {
             const size_t most = std::min<uint64_t>(BATCH, n - i);
-            const int count = checked("vrd_receive_batch",
-                                      vrd_receive_batch(this->channels_.receiver(TO_CHILD), in_, most,
-                                                        VRD_FOREVER));
-            for (int k = 0; k < count; k++) sum += checksum(inboxes_[static_cast<size_t>(k)]);
+            const int count =
+                checked("vrd_receive_batch", vrd_receive_batch(this->channels_.receiver(TO_CHILD),
+                                                               in_, most, VRD_FOREVER));
+            for (int k = 0; k < count; k++)
+                sum += checksum(inboxes_[static_cast<size_t>(k)]);
             i += static_cast<uint64_t>(count);
         }
         return sum;
@@ -113,4 +163,4 @@ template <size_t N> class VeridianBatch : public VeridianTransport<N> {
     vrd_message out_[BATCH], in_[BATCH];
 };
 
-}  // namespace bench
+} // namespace bench
