@@ -1,5 +1,4 @@
 # veridian_add_test(<file>): builds and registers one test program.
-# veridian_add_fuzzer(<file>): the same for one libFuzzer target, which runs for a bounded time.
 
 if(VERIDIAN_SANITIZE STREQUAL "thread")
   set(VERIDIAN_TEST_SLOWDOWN 6)
@@ -57,31 +56,4 @@ function(veridian_add_test source)
     TIMEOUT ${timeout}
     RUN_SERIAL ${serial}
     ENVIRONMENT "${VERIDIAN_TEST_ENVIRONMENT}")
-endfunction()
-
-set(VERIDIAN_FUZZ_SECONDS 10 CACHE STRING "How long each fuzz target runs as a test")
-
-function(veridian_add_fuzzer source)
-  cmake_path(GET source STEM name)
-  cmake_path(GET source PARENT_PATH folder)
-  file(GLOB companions CONFIGURE_DEPENDS "${folder}/*.c")
-  list(FILTER companions EXCLUDE REGEX "/fuzz_[^/]*\\.c$")
-  add_executable(${name} ${source} ${companions})
-  target_link_libraries(${name} PRIVATE veridian-ipc-static veridian-internal)
-  target_include_directories(${name} PRIVATE "${CMAKE_CURRENT_SOURCE_DIR}")
-  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
-
-  # What it finds new goes to the build directory, the seeds stay as they are. Seeds are those of
-  # corpus/<name without fuzz_>, if there are any.
-  string(REGEX REPLACE "^fuzz_" "" subject "${name}")
-  set(found "${CMAKE_CURRENT_BINARY_DIR}/corpus/${subject}")
-  file(MAKE_DIRECTORY "${found}")
-  set(seeds "${folder}/corpus/${subject}")
-  if(NOT IS_DIRECTORY "${seeds}")
-    set(seeds "")
-  endif()
-  math(EXPR timeout "${VERIDIAN_FUZZ_SECONDS} + 60")
-  add_test(NAME ${name} COMMAND ${name} -max_total_time=${VERIDIAN_FUZZ_SECONDS} -timeout=10
-    -artifact_prefix=${found}- "${found}" ${seeds})
-  set_tests_properties(${name} PROPERTIES LABELS fuzz TIMEOUT ${timeout})
 endfunction()

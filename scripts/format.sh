@@ -9,4 +9,5 @@ mode=(-i)
 if [ "${1-}" = --check ]; then
     mode=(--dry-run --Werror)
 fi
-git ls-files -z '*.c' '*.h' '*.cpp' '*.hpp' | xargs -0 clang-format --style=file "${mode[@]}"
+find include src tests examples bench -name '*.[ch]' -print0 -o -name '*.[ch]pp' -print0 |
+    xargs -0 clang-format --style=file "${mode[@]}"

@@ -159,14 +159,14 @@ static const struct support_test wrong[] = {
     SUPPORT_TEST(bad_shm_file),        SUPPORT_TEST(bad_assertion),
     SUPPORT_TEST(bad_requirement),     SUPPORT_TEST(bad_child_requirement),
     SUPPORT_TEST(bad_child_assertion), SUPPORT_TEST(good),
-    SUPPORT_TEST_TIMEOUT(bad_hang, 1), {0},
+    SUPPORT_TEST_TIMEOUT(bad_hang, 1), { 0 },
 };
 
 /* Runs one of them as a test program would, its complaints out of the way. */
 static int role_program(struct support_role_args *args)
 {
-    const struct support_suite suite = {.tests = wrong};
-    char *argv[] = {"harness", args->args[0], NULL};
+    const struct support_suite suite = { .tests = wrong };
+    char *argv[] = { "harness", args->args[0], NULL };
 
     support_require(freopen("/dev/null", "w", stdout) && freopen("/dev/null", "w", stderr));
     const int code = support_main(2, argv, &suite);
@@ -179,7 +179,7 @@ static int role_program(struct support_role_args *args)
 
 static pid_t start(const char *test)
 {
-    return support_spawn_role("program", NULL, 0, (const char *const[]){test, NULL});
+    return support_spawn_role("program", NULL, 0, (const char *const[]){ test, NULL });
 }
 
 static void test_wrong_tests_fail(void **state)
@@ -236,8 +236,8 @@ static void test_role_has_its_descriptors_only(void **state)
     assert_int_equal(pipe2(out, O_CLOEXEC), 0);
     assert_int_equal(write(in[1], &byte, 1), 1);
     byte = 0;
-    support_wait_exit(support_spawn_role("descriptors", (const int[]){in[0], out[1]}, 2,
-                                         (const char *const[]){"x", NULL}),
+    support_wait_exit(support_spawn_role("descriptors", (const int[]){ in[0], out[1] }, 2,
+                                         (const char *const[]){ "x", NULL }),
                       7);
     assert_int_equal(read(out[0], &byte, 1), 1);
     assert_int_equal(byte, 'q');
@@ -314,10 +314,10 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_descriptor_passes_through_socket),
                      SUPPORT_TEST(test_system_calls_are_refused),
                      SUPPORT_TEST(test_gate_holds_child_asleep),
-                     {0},
+                     { 0 },
                  },
              .roles = (const struct support_role[]){
-                 {"program", role_program},
-                 {"descriptors", role_reads_descriptors},
-                 {0},
+                 { "program", role_program },
+                 { "descriptors", role_reads_descriptors },
+                 { 0 },
              })

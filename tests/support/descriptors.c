@@ -25,12 +25,12 @@ void support_send_fds(int sock, const int *fds, size_t n)
     union {
         struct cmsghdr header;
         char room[CMSG_SPACE(MAX_FDS * sizeof(int))];
-    } control = {0};
-    struct iovec payload = {.iov_base = &byte, .iov_len = 1};
-    struct msghdr message = {.msg_iov = &payload,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = CMSG_SPACE(n * sizeof(int))};
+    } control = { 0 };
+    struct iovec payload = { .iov_base = &byte, .iov_len = 1 };
+    struct msghdr message = { .msg_iov = &payload,
+                              .msg_iovlen = 1,
+                              .msg_control = &control,
+                              .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
 
     support_require(n > 0 && n <= MAX_FDS);
     control.header.cmsg_level = SOL_SOCKET;
@@ -46,12 +46,12 @@ void support_receive_fds(int sock, int *ret_fds, size_t n)
     union {
         struct cmsghdr header;
         char room[CMSG_SPACE(MAX_FDS * sizeof(int))];
-    } control = {0};
-    struct iovec payload = {.iov_base = &byte, .iov_len = 1};
-    struct msghdr message = {.msg_iov = &payload,
-                             .msg_iovlen = 1,
-                             .msg_control = &control,
-                             .msg_controllen = sizeof control};
+    } control = { 0 };
+    struct iovec payload = { .iov_base = &byte, .iov_len = 1 };
+    struct msghdr message = { .msg_iov = &payload,
+                              .msg_iovlen = 1,
+                              .msg_control = &control,
+                              .msg_controllen = sizeof control };
 
     support_require(n > 0 && n <= MAX_FDS);
     support_require_equal(recvmsg(sock, &message, MSG_CMSG_CLOEXEC), 1);
@@ -77,7 +77,7 @@ int support_receive_fd(int sock)
 /* Installs a filter for all threads of the process, as code that already runs must obey it too. */
 static void filter_install(struct sock_filter *code, unsigned short n)
 {
-    const struct sock_fprog program = {.len = n, .filter = code};
+    const struct sock_fprog program = { .len = n, .filter = code };
 
     support_require(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     support_require(

@@ -22,7 +22,7 @@ void failure_ends_process(void)
 {
     /* cmocka catches these to jump back to its runner, and asserts do the same. In a child the
      * runner is a copy that would go on with the remaining tests. */
-    static const int caught[] = {SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS};
+    static const int caught[] = { SIGFPE, SIGILL, SIGSEGV, SIGBUS, SIGSYS };
 
     ends_process = true;
     setenv("CMOCKA_TEST_ABORT", "1", 1);

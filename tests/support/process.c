@@ -55,7 +55,7 @@ static void role_place_fds(const int *fds, size_t n_fds)
 pid_t support_spawn_role(const char *role, const int *fds, size_t n_fds, const char *const *args)
 {
     char count[24];
-    char *argv[4 + ROLE_MAX_ARGS + 1] = {"role", ROLE_FLAG, (char *)role, count};
+    char *argv[4 + ROLE_MAX_ARGS + 1] = { "role", ROLE_FLAG, (char *)role, count };
 
     support_require(n_fds <= ROLE_MAX_FDS);
     snprintf(count, sizeof count, "%zu", n_fds);
@@ -198,7 +198,7 @@ bool children_none_left(void)
 
 void support_sleep_ms(unsigned ms)
 {
-    struct timespec left = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000L};
+    struct timespec left = { .tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000L };
 
     while (nanosleep(&left, &left) != 0)
         ;

@@ -109,7 +109,7 @@ int support_main(int argc, char **argv, const struct support_suite *suite);
 #define SUPPORT_MAIN(...) \
     int main(int argc, char **argv) \
     { \
-        const struct support_suite suite = {__VA_ARGS__}; \
+        const struct support_suite suite = { __VA_ARGS__ }; \
         return support_main(argc, argv, &suite); \
     }
 

@@ -95,11 +95,12 @@ static void show_group(pid_t group)
 
 noreturn static void watchdog_loop(int orders, pid_t group, int pidfd, bool sweep)
 {
-    struct order order = {0};
+    struct order order = { 0 };
     long deadline_ms = 0;
 
     for (;;) {
-        struct pollfd fds[2] = {{.fd = orders, .events = POLLIN}, {.fd = pidfd, .events = POLLIN}};
+        struct pollfd fds[2] = { { .fd = orders, .events = POLLIN },
+                                 { .fd = pidfd, .events = POLLIN } };
         int timeout_ms = -1;
 
         if (order.timeout_s > 0) {
@@ -180,7 +181,7 @@ static void watchdog_order(const struct order *order)
 
 void watchdog_arm(const char *test, unsigned timeout_s)
 {
-    struct order order = {.timeout_s = timeout_s};
+    struct order order = { .timeout_s = timeout_s };
 
     snprintf(order.test, sizeof order.test, "%s", test);
     watchdog_order(&order);
@@ -188,7 +189,7 @@ void watchdog_arm(const char *test, unsigned timeout_s)
 
 void watchdog_disarm(void)
 {
-    const struct order order = {0};
+    const struct order order = { 0 };
 
     watchdog_order(&order);
 }
