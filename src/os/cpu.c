@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#include "os/cpu.h"
+
+#include <sched.h>
+#include <stddef.h>
+#include <sys/rseq.h>
+
+intptr_t cpu_rseq_offset;
+
+void cpu_init(void)
+{
+    if (__rseq_size > 0)
+        cpu_rseq_offset = __rseq_offset + (ptrdiff_t)offsetof(struct rseq, cpu_id);
+}
+
+unsigned cpu_count(void)
+{
+    cpu_set_t set;
+
+    if (sched_getaffinity(0, sizeof(set), &set) < 0)
+        return 2; /* more CPUs than the set holds */
+    return (unsigned)CPU_COUNT(&set);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: MIT */
+/* fd.h - descriptors: -1 is none. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Closes *fd, if any, and sets it to -1. Keeps errno. */
+void fd_close(int *fd);
+
+/* Takes the descriptor out of *fd. */
+static inline int fd_take(int *fd)
+{
+    int taken = *fd;
+
+    *fd = -1;
+    return taken;
+}
+
+#define fd_auto __attribute__((cleanup(fd_close))) int
+
+/* Is there something to read or a hang-up on `fd`, now? */
+bool fd_readable(int fd);
+
+/* Waits until `fd` is readable. */
+void fd_wait(int fd);

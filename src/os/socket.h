@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * socket.h - pairs of AF_UNIX SOCK_SEQPACKET sockets, datagrams with descriptors, and who sent them.
+ * Nothing here waits.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define SOCKET_DATA_MAX 72 /* a frame, and room to see that it is too long */
+#define SOCKET_FDS_MAX 253 /* the kernel's SCM_MAX_FD: nothing is ever cut off */
+
+struct datagram {
+    uint8_t data[SOCKET_DATA_MAX];
+    size_t len;
+    int fds[SOCKET_FDS_MAX]; /* owned by the datagram until taken (-1) */
+    size_t n_fds;
+    pid_t pid; /* who sent it, as the kernel says; 0: not known */
+    uid_t uid;
+    gid_t gid;
+    int pidfd; /* of the sender, or -1 where the kernel does not give it */
+};
+
+#define datagram_auto __attribute__((cleanup(datagram_deinit))) struct datagram
+
+/* Closes the descriptors that nobody took. */
+void datagram_deinit(struct datagram *datagram);
+
+/* A connected pair, close-on-exec, with credentials asked for on both ends. 0 or -errno. */
+int socket_pair(int ret[2]);
+
+/* Checks that `fd` is a socket of our kind and asks for credentials on it. 0 or -errno. */
+int socket_adopt(int fd);
+
+/* Sends one datagram with copies of n_fds descriptors. 0 or -errno (-EAGAIN: the queue is full). */
+int socket_send(int fd, const void *data, size_t len, const int *fds, size_t n_fds);
+
+/*
+ * Takes one datagram. Returns 1, 0 at the end (the other side is closed or dead), or -errno
+ * (-EAGAIN: nothing there; -EPROTO: it was cut off, its descriptors are closed).
+ */
+int socket_receive(int fd, struct datagram *ret);
+
+/* Has the other side of `fd` closed its last descriptor, with nothing left to read? */
+bool socket_ended(int fd);
+
+/* Ends the connection for all who hold either end. */
+void socket_shutdown(int fd);
