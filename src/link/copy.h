@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * copy.h - copies of at most SLOT_INLINE_MAX bytes with few, wide moves: two overlapping ones cover
+ * every length between a power of two and the next, and nothing outside [0, len) is touched. Where
+ * the compiler may use 32-byte registers it does (memcpy of a constant length is one move).
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/macro.h"
+
+__attribute__((always_inline)) static inline void copy_small(void *restrict to,
+                                                             const void *restrict from, size_t len)
+{
+    uint8_t *t = to;
+    const uint8_t *f = from;
+
+    if (len >= 32) { /* to 64 */
+        memcpy(t, f, 32);
+        memcpy(t + len - 32, f + len - 32, 32);
+    } else if (len >= 16) {
+        memcpy(t, f, 16);
+        memcpy(t + len - 16, f + len - 16, 16);
+    } else if (len >= 8) {
+        memcpy(t, f, 8);
+        memcpy(t + len - 8, f + len - 8, 8);
+    } else if (len >= 4) {
+        memcpy(t, f, 4);
+        memcpy(t + len - 4, f + len - 4, 4);
+    } else if (len > 0) {
+        t[0] = f[0];
+        t[len / 2] = f[len / 2];
+        t[len - 1] = f[len - 1];
+    }
+}

@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: MIT */
+#include "link/ring.h"
+
+#include <stdlib.h>
+
+#define BYTES_ALIGN 64
+#define BYTES_MIN ((size_t)256 << 10)
+#define BYTES_LARGE ((size_t)8 << 20) /* from here on a byte ring is given back when too large */
+#define BYTES_TOO_LARGE 64            /* ... that many times the message ... */
+#define BYTES_TOO_OFTEN 1024          /* ... for that many messages in a row */
+#define BYTES_MESSAGES 4              /* of a size: so many fit, and copying in and out overlap */
+
+const uint64_t ring_silence;
+
+void ring_writer_init(struct ring_writer *w, struct segment segment, uint32_t capacity)
+{
+    *w = (struct ring_writer){
+        .own = segment.addr,
+        .segment = segment,
+        .notice = &ring_silence,
+        .mask = ring_slots(capacity) - 1,
+        .capacity = capacity,
+        .limit = capacity,
+    };
+    w->slots = w->own->slots;
+}
+
+void ring_writer_deinit(struct ring_writer *w)
+{
+    segment_unmap(&w->segment);
+    segment_unmap(&w->bytes);
+    ring_writer_forget(w);
+}
+
+void ring_writer_forget(struct ring_writer *w)
+{
+    free(w->ends);
+    *w = (struct ring_writer){ .notice = &ring_silence };
+}
+
+void ring_writer_answered(struct ring_writer *w, const struct receiver_segment *peer)
+{
+    w->notice = &peer->notice;
+    w->cursor = &peer->cursor;
+}
+
+/* Frees the bytes of all messages before `cursor`. */
+static void writer_release(struct ring_writer *w, uint32_t cursor)
+{
+    while (w->ends_head != w->ends_tail) {
+        const struct ring_byte_end *end = &w->ends[w->ends_head & w->mask];
+
+        if (w->position - end->position < w->position - cursor)
+            return;
+        w->bytes_head = end->end;
+        w->ends_head++;
+    }
+}
+
+int ring_writer_refresh(struct ring_writer *w)
+{
+    uint32_t cursor, before = w->limit - w->capacity;
+
+    if (!w->cursor)
+        return w->position == w->limit ? VRD_ERR_CHANNEL_FULL : 0;
+    /* acquire: pairs with the release in ring_advance; what was read may be overwritten now */
+    cursor = (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_ACQUIRE);
+    if (cursor - before > w->position - before)
+        return VRD_ERR_PEER_CORRUPT;
+    w->limit = cursor + w->capacity;
+    writer_release(w, cursor);
+    return w->position == w->limit ? VRD_ERR_CHANNEL_FULL : 0;
+}
+
+size_t ring_bytes_size(size_t len, size_t max_message)
+{
+    size_t size = len, most = round_up(max_message, LAYOUT_PAGE) * BYTES_MESSAGES;
+
+    /* room for more than this message, unless it is so large that one at a time has to do */
+    if (len <= BYTES_LARGE)
+        size = len * BYTES_MESSAGES * 2;
+    if (size > most && most > len)
+        size = most;
+    if (size < BYTES_MIN)
+        size = BYTES_MIN;
+    return round_up(size, LAYOUT_PAGE);
+}
+
+bool ring_writer_fits(const struct ring_writer *w, size_t len)
+{
+    if (round_up(len, BYTES_ALIGN) > w->bytes.size)
+        return false;
+    return w->bytes.size <= BYTES_LARGE || w->bytes_idle < BYTES_TOO_OFTEN;
+}
+
+bool ring_writer_may_attach(struct ring_writer *w)
+{
+    uint32_t cursor;
+
+    if (w->extension < RING_EXTENSIONS_MAX - 1)
+        return true;
+    if (ring_writer_refresh(w) == VRD_ERR_PEER_CORRUPT)
+        return true; /* the write after this finds it again and says so */
+    cursor = w->limit - w->capacity;
+    /* Where a byte ring was replaced, the next one got its first message. Has the reader taken the
+     * one that made it drop the byte ring whose place we need? */
+    return w->position - cursor <
+           w->position - w->retired[(w->extension + 1) % RING_EXTENSIONS_MAX];
+}
+
+int ring_writer_attach(struct ring_writer *w, struct segment bytes)
+{
+    if (!w->ends)
+        w->ends = calloc((size_t)w->mask + 1, sizeof(*w->ends));
+    if (!w->ends) {
+        segment_unmap(&bytes);
+        return VRD_ERR_OUT_OF_MEMORY;
+    }
+    segment_unmap(&w->bytes); /* the reader has its own mapping of what is still in there */
+    w->retired[w->extension % RING_EXTENSIONS_MAX] = w->position;
+    w->extension++;
+    w->bytes = bytes;
+    w->bytes_head = w->bytes_tail = 0;
+    w->ends_head = w->ends_tail = 0;
+    w->bytes_idle = 0;
+    return 0;
+}
+
+/* Copies the payload into the byte ring and describes it in the slot. */
+static int writer_put_bytes(struct ring_writer *w, struct slot *slot, const void *data, size_t len)
+{
+    uint64_t need = round_up(len, BYTES_ALIGN);
+    uint64_t offset = w->bytes_tail % w->bytes.size;
+    size_t first = len < w->bytes.size - offset ? len : w->bytes.size - offset;
+    struct slot_bytes bytes = { .offset = offset, .len = len, .extension = w->extension };
+    uint8_t *ring = w->bytes.addr;
+
+    if (need > w->bytes.size - (w->bytes_tail - w->bytes_head)) {
+        int r = ring_writer_refresh(w);
+
+        if (r < 0)
+            return r;
+        if (need > w->bytes.size - (w->bytes_tail - w->bytes_head))
+            return VRD_ERR_CHANNEL_FULL;
+    }
+    memcpy(ring + offset, data, first);
+    if (first < len)
+        memcpy(ring, (const uint8_t *)data + first, len - first);
+    memcpy(slot->head, &bytes, sizeof(bytes));
+    w->bytes_idle = w->bytes.size / BYTES_TOO_LARGE > len ? w->bytes_idle + 1 : 0;
+    w->bytes_tail += need;
+    w->ends[w->ends_tail++ & w->mask] =
+        (struct ring_byte_end){ .position = w->position + 1, .end = w->bytes_tail };
+    return 0;
+}
+
+int ring_write(struct ring_writer *w, const struct ring_message *message)
+{
+    struct slot *slot = &w->slots[w->position & w->mask];
+    unsigned kind = SLOT_INLINE;
+    size_t inline_len = message->len;
+    int r;
+
+    if (w->position == w->limit) {
+        r = ring_writer_refresh(w);
+        if (r < 0)
+            return r;
+    }
+    if (message->len <= SLOT_INLINE_MAX) {
+        copy_small(slot->head, message->data, message->len);
+    } else {
+        r = writer_put_bytes(w, slot, message->data, message->len);
+        if (r < 0)
+            return r;
+        kind = SLOT_BYTES;
+        inline_len = 0;
+    }
+    if (message->opcode != 0 || message->flags != 0) {
+        slot->opcode = message->opcode;
+        slot->flags = message->flags;
+        kind |= SLOT_META;
+    }
+    slot_publish(slot, slot_word(w->position + 1, inline_len, kind));
+    w->position++;
+    return 0;
+}
+
+void ring_reader_init(struct ring_reader *r, struct segment peer, struct segment own,
+                      uint32_t slots, uint64_t max_message)
+{
+    const struct sender_segment *sender = peer.addr;
+
+    *r = (struct ring_reader){
+        .slots = sender->slots,
+        .notice = &sender->notice,
+        .own = own.addr,
+        .mask = slots - 1,
+        .max_message = max_message,
+        .peer_segment = peer,
+        .own_segment = own,
+    };
+}
+
+void ring_reader_deinit(struct ring_reader *r)
+{
+    segment_unmap(&r->own_segment);
+    ring_reader_forget(r);
+}
+
+void ring_reader_forget(struct ring_reader *r)
+{
+    segment_unmap(&r->peer_segment);
+    for (size_t i = 0; i < RING_EXTENSIONS_MAX; i++)
+        segment_unmap(&r->extensions[i].segment);
+}
+
+int ring_reader_attach(struct ring_reader *r, uint32_t number, struct segment segment)
+{
+    struct ring_extension *extension = &r->extensions[number % RING_EXTENSIONS_MAX];
+    const struct ring_extension *before = &r->extensions[(number - 1) % RING_EXTENSIONS_MAX];
+
+    if (extension->segment.size > 0 || before->number != number - 1) {
+        segment_unmap(&segment);
+        return VRD_ERR_PEER_CORRUPT;
+    }
+    *extension = (struct ring_extension){ .segment = segment, .number = number };
+    return 0;
+}
+
+/* The byte ring of a message; drops those before it, which no later message may name. */
+static int reader_extension(struct ring_reader *r, uint32_t number,
+                            const struct segment **ret_segment)
+{
+    const struct ring_extension *extension = &r->extensions[number % RING_EXTENSIONS_MAX];
+
+    if (number - r->extension >= RING_EXTENSIONS_MAX)
+        return VRD_ERR_PEER_CORRUPT;
+    if (number == 0 || extension->number != number)
+        return number == 0 ? VRD_ERR_PEER_CORRUPT : RING_NEEDS_EXTENSION;
+    for (; r->extension != number; r->extension++)
+        segment_unmap(&r->extensions[r->extension % RING_EXTENSIONS_MAX].segment);
+    *ret_segment = &extension->segment;
+    return 0;
+}
+
+static int reader_get_bytes(struct ring_reader *r, const struct slot *slot,
+                            struct ring_message *message, size_t size)
+{
+    const struct segment *ring;
+    struct slot_bytes bytes;
+    size_t first;
+    int e;
+
+    memcpy(&bytes, slot->head, sizeof(bytes));
+    compiler_barrier(); /* the copy is checked and used, whatever the writer does now */
+    e = reader_extension(r, bytes.extension, &ring);
+    if (e != 0)
+        return e;
+    if (bytes.len > r->max_message || bytes.len > ring->size || bytes.offset >= ring->size)
+        return VRD_ERR_PEER_CORRUPT;
+    message->len = bytes.len;
+    if (bytes.len > size)
+        return VRD_ERR_MESSAGE_TOO_LARGE;
+    first = bytes.len < ring->size - bytes.offset ? bytes.len : ring->size - bytes.offset;
+    memcpy(message->data, (const uint8_t *)ring->addr + bytes.offset, first);
+    if (first < bytes.len)
+        memcpy((uint8_t *)message->data + first, ring->addr, bytes.len - first);
+    return 0;
+}
+
+int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size)
+{
+    const struct slot *slot = &r->slots[r->position & r->mask];
+    unsigned kind = (unsigned)(word >> 40) & 0xff;
+    size_t len = (word >> 32) & 0xff;
+    int e;
+
+    switch (kind & ~(unsigned)SLOT_META) {
+    case SLOT_INLINE:
+        if (len > SLOT_INLINE_MAX)
+            return VRD_ERR_PEER_CORRUPT;
+        message->len = len;
+        if (len > size)
+            return VRD_ERR_MESSAGE_TOO_LARGE;
+        copy_small(message->data, slot->head, len);
+        break;
+    case SLOT_BYTES:
+        e = reader_get_bytes(r, slot, message, size);
+        if (e != 0)
+            return e;
+        break;
+    default:
+        return VRD_ERR_PEER_CORRUPT;
+    }
+    message->opcode = message->flags = 0;
+    if (kind & SLOT_META) {
+        message->opcode = __atomic_load_n(&slot->opcode, __ATOMIC_RELAXED);
+        message->flags = __atomic_load_n(&slot->flags, __ATOMIC_RELAXED);
+    }
+    ring_advance(r, word);
+    return 0;
+}

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * ring.h - one direction of messages between two parties that do not trust each other: a writer and
+ * a reader, each with private state and one segment of its own (layout.h).
+ *
+ * Each word of the other side's segment is loaded once, checked, and used from the copy. Progress:
+ * all functions are wait-free, bounded by the length of the message.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <veridian/error.h>
+
+#include "base/arith.h"
+#include "base/macro.h"
+#include "link/copy.h"
+#include "link/layout.h"
+#include "os/cpu.h"
+#include "os/segment.h"
+
+/* A message on its way in or out. */
+struct ring_message {
+    void *data;
+    size_t len;
+    uint32_t opcode;
+    uint32_t flags;
+};
+
+/* Byte rings that may be attached and not yet fully read, at a time. */
+#define RING_EXTENSIONS_MAX 4
+
+/* --- the writer ------------------------------------------------------------------------------ */
+
+/* Up to where in the byte ring the message before `position` goes. */
+struct ring_byte_end {
+    uint32_t position; /* free once the cursor has reached this */
+    uint64_t end;
+};
+
+struct ring_writer {
+    struct slot *slots;
+    const uint64_t *notice; /* the reader's; ring_silence before it has answered */
+    const uint64_t *cursor; /* the reader's; NULL before it has answered         */
+    uint32_t mask;
+    uint32_t capacity;
+    uint32_t position; /* published so far        */
+    uint32_t limit;    /* may publish up to here  */
+    struct sender_segment *own;
+    struct segment segment;
+
+    /* the byte ring in use, and its messages that are not yet known to be read, oldest first */
+    struct segment bytes;
+    uint64_t bytes_head, bytes_tail; /* run freely */
+    struct ring_byte_end *ends;      /* mask + 1 entries, made with the first byte ring */
+    uint32_t ends_head, ends_tail;
+    uint32_t bytes_idle;                    /* messages in a row that it was far too large for  */
+    uint32_t extension;                     /* number of the byte ring in use; 0: none yet   */
+    uint32_t retired[RING_EXTENSIONS_MAX];  /* position at which extension n was replaced    */
+};
+
+/* A notice that says nothing. */
+extern const uint64_t ring_silence;
+
+/* Ring slots for a capacity. */
+static inline uint32_t ring_slots(uint32_t capacity)
+{
+    return pow2_ceil(capacity);
+}
+
+/* Takes the segment. */
+void ring_writer_init(struct ring_writer *w, struct segment segment, uint32_t capacity);
+void ring_writer_deinit(struct ring_writer *w);
+
+/* In a forked child, which does not have the mappings: frees the rest. */
+void ring_writer_forget(struct ring_writer *w);
+
+/* The reader has answered with its segment. */
+void ring_writer_answered(struct ring_writer *w, const struct receiver_segment *peer);
+
+/*
+ * Looks how far the reader is. 0, VRD_ERR_CHANNEL_FULL, or VRD_ERR_PEER_CORRUPT for a cursor that
+ * went back or beyond what was published.
+ */
+int ring_writer_refresh(struct ring_writer *w);
+
+/* Is there a byte ring that could ever hold `len`, and is it not far too large? */
+bool ring_writer_fits(const struct ring_writer *w, size_t len);
+
+/* The size of the byte ring to attach for messages of `len`. */
+size_t ring_bytes_size(size_t len, size_t max_message);
+
+/* May one more byte ring be attached now? Write a message to it at once. */
+bool ring_writer_may_attach(struct ring_writer *w);
+
+/*
+ * Replaces the byte ring; takes the segment. The caller has told the reader about it, as number
+ * w->extension + 1. VRD_ERR_OUT_OF_MEMORY leaves all as it was.
+ */
+int ring_writer_attach(struct ring_writer *w, struct segment bytes);
+
+/*
+ * Any message but the plain small ones. 0, VRD_ERR_CHANNEL_FULL or VRD_ERR_PEER_CORRUPT. A length
+ * over SLOT_INLINE_MAX needs ring_writer_fits.
+ */
+int ring_write(struct ring_writer *w, const struct ring_message *message);
+
+static inline uint64_t slot_word(uint32_t sequence, size_t len, unsigned kind)
+{
+    return (uint64_t)cpu_current() << 48 | (uint64_t)(kind & 0xff) << 40 | (uint64_t)len << 32 |
+           sequence;
+}
+
+/* Publishes what is in the slot. release: pairs with the acquire in ring_peek. */
+static inline void slot_publish(struct slot *slot, uint64_t word)
+{
+    __atomic_store_n(&slot->word, word, __ATOMIC_RELEASE);
+}
+
+/* A plain message of at most SLOT_INLINE_MAX bytes. Errors as ring_write. */
+static inline int ring_write_small(struct ring_writer *w, const void *data, size_t len)
+{
+    uint32_t position = w->position;
+    struct slot *slot = &w->slots[position & w->mask];
+
+    if (unlikely(position == w->limit)) {
+        int r = ring_writer_refresh(w);
+
+        if (r < 0)
+            return r;
+    }
+    copy_small(slot->head, data, len);
+    slot_publish(slot, slot_word(position + 1, len, SLOT_INLINE));
+    w->position = position + 1;
+    return 0;
+}
+
+/* --- the reader ------------------------------------------------------------------------------ */
+
+struct ring_extension {
+    struct segment segment;
+    uint32_t number;
+};
+
+struct ring_reader {
+    const struct slot *slots;
+    const uint64_t *notice; /* the writer's */
+    struct receiver_segment *own;
+    uint32_t mask;
+    uint32_t position; /* taken so far                                */
+    uint16_t cpu;      /* where the writer was last seen; 0: unknown  */
+    uint64_t max_message;
+    struct segment peer_segment, own_segment;
+    struct ring_extension extensions[RING_EXTENSIONS_MAX]; /* by number, modulo */
+    uint32_t extension;                                    /* the newest that a message has named */
+};
+
+/* Takes both segments. */
+void ring_reader_init(struct ring_reader *r, struct segment peer, struct segment own,
+                      uint32_t slots, uint64_t max_message);
+void ring_reader_deinit(struct ring_reader *r);
+
+/* In a forked child, which has the peer's mappings but not ours. */
+void ring_reader_forget(struct ring_reader *r);
+
+/*
+ * A byte ring arrived, as number `number`; takes the segment, also on error: VRD_ERR_PEER_CORRUPT
+ * if the number is not the next or too many wait.
+ */
+int ring_reader_attach(struct ring_reader *r, uint32_t number, struct segment segment);
+
+enum ring_state { RING_EMPTY, RING_READY, RING_CORRUPT };
+
+/* What is at the reader's position? *ret_word is the copy to work with. */
+static inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_word)
+{
+    /* acquire: pairs with the release in slot_publish */
+    uint64_t word = __atomic_load_n(&r->slots[r->position & r->mask].word, __ATOMIC_ACQUIRE);
+    uint32_t sequence = (uint32_t)word;
+
+    *ret_word = word;
+    if (sequence == r->position + 1)
+        return RING_READY;
+    /* not yet: what the last lap left here, or nothing in the first lap */
+    if (likely(sequence == r->position - r->mask || sequence == 0))
+        return RING_EMPTY;
+    return RING_CORRUPT;
+}
+
+/* Says how far the reader is. release: pairs with the acquire in ring_writer_refresh. */
+static inline void ring_advance(struct ring_reader *r, uint64_t word)
+{
+    r->position++;
+    r->cpu = (uint16_t)(word >> 48);
+    __atomic_store_n(&r->own->cursor, (uint64_t)cpu_current() << 32 | r->position,
+                     __ATOMIC_RELEASE);
+}
+
+/* A message that ring_read_small may take: plain, inline. */
+static inline bool slot_is_small(uint64_t word)
+{
+    return ((word >> 40) & 0xff) == SLOT_INLINE;
+}
+
+/*
+ * Takes a plain inline message: its length, VRD_ERR_MESSAGE_TOO_LARGE (over `size`, kept) or
+ * VRD_ERR_PEER_CORRUPT.
+ */
+static inline ssize_t ring_read_small(struct ring_reader *r, uint64_t word, void *buf, size_t size)
+{
+    const struct slot *slot = &r->slots[r->position & r->mask];
+    size_t len = (word >> 32) & 0xff;
+
+    if (unlikely(len > size))
+        return len > SLOT_INLINE_MAX ? VRD_ERR_PEER_CORRUPT : VRD_ERR_MESSAGE_TOO_LARGE;
+    if (unlikely(len > SLOT_INLINE_MAX))
+        return VRD_ERR_PEER_CORRUPT;
+    copy_small(buf, slot->head, len);
+    ring_advance(r, word);
+    return (ssize_t)len;
+}
+
+/* In place of a result of ring_read: the byte ring that the message names has not arrived. */
+#define RING_NEEDS_EXTENSION 1
+
+/*
+ * Takes any message into `message` (data, at most `size` bytes; len is set, also when it is too
+ * large). 0, RING_NEEDS_EXTENSION (the message is kept), VRD_ERR_MESSAGE_TOO_LARGE (kept) or
+ * VRD_ERR_PEER_CORRUPT.
+ */
+int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size);
+
+/* Drops the message at the reader's position. */
+static inline void ring_drop(struct ring_reader *r, uint64_t word)
+{
+    ring_advance(r, word);
+}
