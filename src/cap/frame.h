@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * frame.h - what travels over the sockets. Frames have one size; a datagram of one byte is a ring
+ * (a wake-up). Decoding is pure: bytes in, a checked struct frame out.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAME_SIZE 64
+#define FRAME_VERSION 1
+#define FRAME_FDS_MAX 250 /* below the kernel's SCM_MAX_FD of 253 */
+
+enum frame_type {
+    /* queued on an invitation by its maker: what the capability is */
+    FRAME_GREETING_SEND = 1,    /* slots, max_message, rights; no fds                             */
+    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights; count: invitations that follow;
+                                   fds: the root socket, if its other end is still held          */
+    /* from a holder of a capability to the owner, over any socket that confers a right */
+    FRAME_HELLO = 3,  /* slots, max_message; fds: tether, sender's segment                        */
+    FRAME_DERIVE = 4, /* rights; fds: the owner's end of a new invitation                         */
+    /* over a tether */
+    FRAME_WELCOME = 5, /* owner to sender; fds: receiver's segment                                */
+    FRAME_ATTACH = 6,  /* sender to owner; extension, bytes; fds: a byte ring                     */
+    FRAME_CLOSE = 7,   /* either way: look at the notice word                                     */
+    /* after FRAME_GREETING_RECEIVE */
+    FRAME_INVITATIONS = 8, /* rights of those who hold them; fds: the owner's ends                */
+    FRAME_TYPE_MAX = FRAME_INVITATIONS,
+};
+
+struct frame {
+    enum frame_type type;
+    uint32_t slots;
+    uint32_t rights;
+    uint32_t extension;
+    uint32_t count;
+    uint64_t max_message;
+    uint64_t bytes;
+};
+
+/* Writes FRAME_SIZE bytes. */
+void frame_encode(const struct frame *frame, uint8_t buf[FRAME_SIZE]);
+
+/*
+ * Reads a datagram of `len` bytes that came with `n_fds` descriptors. Returns 0, or
+ * VRD_ERR_PEER_CORRUPT if it is not a well-formed frame with the descriptors its type wants.
+ * Field values are checked for their own range only (slots within VRD_CHANNEL_SLOTS_MAX, known
+ * rights, unused fields zero); limits of the object are the caller's to check.
+ */
+int frame_decode(const uint8_t *buf, size_t len, size_t n_fds, struct frame *ret);
