@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/control.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stddef.h>
+#include <veridian/error.h>
+
+#include "base/macro.h"
+#include "object/port.h"
+#include "object/reactor.h"
+#include "os/cpu.h"
+#include "os/pin.h"
+#include "os/process.h"
+
+/* In memory that fork wipes: a child starts at FRESH again. */
+enum { FRESH, IN_PROGRESS, READY };
+
+struct epoch {
+    atomic_int state;
+};
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static struct epoch *epoch; /* NULL: no memory for it */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pid_t pid;
+static bool inherited; /* some ancestor has been set up: there may be ports */
+
+static void control_fork_child(void)
+{
+    pthread_mutex_init(&lock, NULL);
+}
+
+static void control_once(void)
+{
+    epoch = process_wiped_memory(4096);
+    cpu_init();
+    pthread_atfork(control_lock, control_unlock, control_fork_child);
+}
+
+static void control_setup(void)
+{
+    if (inherited)
+        pthread_mutex_init(&lock, NULL); /* also after a fork that ran no handlers */
+    pin_setup();
+    pid = process_self();
+    if (inherited) {
+        reactor_after_fork();
+        port_after_fork();
+    }
+    inherited = true;
+}
+
+int control_ready(void)
+{
+    int state = FRESH;
+
+    pthread_once(&once, control_once);
+    if (unlikely(!epoch))
+        return VRD_ERR_OUT_OF_MEMORY;
+    /* acquire: pairs with the release below */
+    if (likely(atomic_load_explicit(&epoch->state, memory_order_acquire) == READY))
+        return pin_thread_known() || pin_thread_register() ? 0 : VRD_ERR_OUT_OF_MEMORY;
+    if (atomic_compare_exchange_strong(&epoch->state, &state, IN_PROGRESS)) {
+        control_setup();
+        atomic_store_explicit(&epoch->state, READY, memory_order_release);
+    }
+    while (atomic_load_explicit(&epoch->state, memory_order_acquire) != READY)
+        sched_yield();
+    return pin_thread_known() || pin_thread_register() ? 0 : VRD_ERR_OUT_OF_MEMORY;
+}
+
+void control_lock(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void control_unlock(void)
+{
+    pthread_mutex_unlock(&lock);
+}
+
+pid_t control_pid(void)
+{
+    return pid;
+}

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * control.h - the process as a whole: set up at first use, set up anew in a forked child, and the one
+ * lock over everything that changes rarely (tables, sources, frames).
+ *
+ * Order: a pin, then the control lock; never the other way round. The lock is held across fork, so
+ * that a child never inherits half-changed tables.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* Call before anything else in each entry that may be a process's first. 0 or VRD_ERR_*. */
+int control_ready(void);
+
+void control_lock(void);
+void control_unlock(void);
+
+/* This process. */
+pid_t control_pid(void);

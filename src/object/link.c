@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/link.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <veridian/error.h>
+
+#include "base/error.h"
+#include "cap/frame.h"
+#include "object/control.h"
+#include "object/port.h"
+#include "object/reactor.h"
+#include "object/source.h"
+#include "os/fd.h"
+#include "os/futex.h"
+#include "os/process.h"
+#include "os/socket.h"
+
+/* The sender's segment and our own, in `link`. */
+static int link_map(struct link *link, const struct frame *hello, int segment_fd, int *ret_own_fd)
+{
+    uint32_t slots = ring_slots(hello->slots);
+    struct segment peer, own;
+    int r;
+
+    r = segment_import(segment_fd, layout_sender_size(slots), &peer);
+    if (r < 0)
+        return r;
+    r = segment_create(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd);
+    if (r < 0) {
+        segment_unmap(&peer);
+        return r;
+    }
+    ring_reader_init(&link->ring, peer, own, slots, hello->max_message);
+    return 0;
+}
+
+static int link_welcome(const struct link *link, int own_fd)
+{
+    struct frame frame = { .type = FRAME_WELCOME };
+    uint8_t buf[FRAME_SIZE];
+
+    frame_encode(&frame, buf);
+    return socket_send(link->tether->fd, buf, sizeof(buf), &own_fd, 1);
+}
+
+/* Who is there, and when will they be gone? */
+static int link_watch(struct link *link, struct port *port, struct datagram *datagram)
+{
+    int pidfd;
+
+    link->source = (struct vrd_source){ .pid = datagram->pid,
+                                        .uid = datagram->uid,
+                                        .gid = datagram->gid };
+    if (source_watch(link->tether) < 0)
+        return VRD_ERR_OUT_OF_MEMORY;
+    if (datagram->pid == control_pid())
+        return 0;
+    pidfd = datagram->pidfd >= 0 ? fd_take(&datagram->pidfd) : process_open(datagram->pid);
+    if (pidfd == -ESRCH) /* no pidfd for the dead: what they sent is drained all the same */
+        link->ended = true;
+    if (pidfd < 0) /* where the kernel has none, the tether has to do */
+        return 0;
+    link->exit = source_new(port, SOURCE_LINK_EXIT, pidfd);
+    if (!link->exit)
+        return VRD_ERR_OUT_OF_MEMORY;
+    link->exit->link = link;
+    return source_watch(link->exit);
+}
+
+struct link *link_new(struct port *port, const struct frame *hello, struct datagram *datagram,
+                      uint32_t rights)
+{
+    struct link *link = calloc(1, sizeof(*link));
+    fd_auto own_fd = -1;
+
+    if (!link)
+        return NULL;
+    list_init(&link->node);
+    list_init(&link->posted);
+    list_init(&link->all);
+    if (socket_adopt(datagram->fds[0]) < 0 ||
+        link_map(link, hello, datagram->fds[1], &own_fd) < 0) {
+        free(link);
+        return NULL;
+    }
+    link->tether = source_new(port, SOURCE_LINK, fd_take(&datagram->fds[0]));
+    if (link->tether) {
+        link->tether->link = link;
+        link->tether->rights = rights;
+    }
+    if (!link->tether || link_watch(link, port, datagram) < 0 || link_welcome(link, own_fd) < 0) {
+        link_free(link, NOTICE_CLOSED, false);
+        return NULL;
+    }
+    reactor_sent();
+    return link;
+}
+
+static void link_close_sources(struct link *link, bool keep_tether)
+{
+    if (keep_tether && link->tether) {
+        link->tether->link = NULL;
+        link->tether = NULL;
+    }
+    source_free(&link->tether);
+    source_free(&link->exit);
+}
+
+static void link_release(struct link *link)
+{
+    for (uint32_t i = 0; i < link->n_inbox; i++)
+        segment_unmap(&link->inbox[i].segment);
+    list_remove(&link->node);
+    list_remove(&link->posted);
+    list_remove(&link->all);
+    free(link);
+}
+
+void link_free(struct link *link, enum notice_cause cause, bool keep_tether)
+{
+    struct frame frame = { .type = FRAME_CLOSE };
+    uint8_t buf[FRAME_SIZE];
+
+    __atomic_store_n(&link->ring.own->notice, (uint64_t)cause << 32, __ATOMIC_RELEASE);
+    if (link->tether) {
+        frame_encode(&frame, buf);
+        socket_send(link->tether->fd, buf, sizeof(buf), NULL, 0);
+        reactor_sent();
+    }
+    link_close_sources(link, keep_tether);
+    ring_reader_deinit(&link->ring);
+    link_release(link);
+}
+
+void link_forget(struct link *link)
+{
+    list_init(&link->node); /* its neighbours may have been changing */
+    link_close_sources(link, false);
+    ring_reader_forget(&link->ring);
+    link_release(link);
+}
+
+int link_attach(struct link *link, const struct frame *frame, int fd)
+{
+    struct segment segment;
+    int r;
+
+    if (link->n_inbox == RING_EXTENSIONS_MAX)
+        return VRD_ERR_PEER_CORRUPT;
+    r = segment_import(fd, frame->bytes, &segment);
+    if (r < 0)
+        return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    link->inbox[link->n_inbox++] =
+        (struct ring_extension){ .segment = segment, .number = frame->extension };
+    return 0;
+}
+
+int link_adopt(struct link *link)
+{
+    uint32_t n = link->n_inbox;
+    int r = 0;
+
+    link->n_inbox = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        if (r == 0)
+            r = ring_reader_attach(&link->ring, link->inbox[i].number, link->inbox[i].segment);
+        else
+            segment_unmap(&link->inbox[i].segment);
+    }
+    return r;
+}
+
+void link_arm(struct link *link, enum notice_ring how)
+{
+    uint64_t notice = (uint64_t)how << 40 | (uint32_t)(link->ring.position + 1);
+
+    /* relaxed: nobody else writes it, and the caller's fence follows */
+    if (__atomic_load_n(&link->ring.own->notice, __ATOMIC_RELAXED) == notice)
+        return;
+    if (how == RING_TETHER) {
+        control_lock();
+        link->arms++;
+        control_unlock();
+    }
+    __atomic_store_n(&link->ring.own->notice, notice, __ATOMIC_RELAXED);
+}
+
+void link_ring(struct link *link, uint64_t notice)
+{
+    switch ((notice >> 40) & 0xff) {
+    case RING_FUTEX:
+        futex_wake(&link->ring.own->cursor, true);
+        break;
+    case RING_TETHER:
+        control_lock();
+        if (link->tether)
+            socket_send(link->tether->fd, "", 1, NULL, 0);
+        control_unlock();
+        reactor_sent();
+        break;
+    default:
+        break;
+    }
+}

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * link.h - the receiver's side of one link: a ring, the tether, and who is at the other end.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <veridian/message.h>
+
+#include "base/list.h"
+#include "link/ring.h"
+
+struct datagram;
+struct frame;
+struct port;
+struct source;
+
+enum link_state {
+    LINK_NEW,     /* posted, not yet adopted                                             */
+    LINK_ACTIVE,  /* polled: in the receiver's `active`                                  */
+    LINK_COOLING, /* asked to ring its tether, and to be looked at once more when due     */
+    LINK_COLD,    /* rings its tether */
+};
+
+struct link {
+    /* with the pin */
+    struct ring_reader ring;
+    enum link_state state;
+    struct list node;    /* in `active` or `cooling` */
+    uint64_t heard;      /* the receiver's count of messages when this link's last one came  */
+    int64_t cooled;      /* when it was asked to ring */
+    bool ending;         /* no more will come: what is there is drained */
+    uint32_t drain_left; /* ... and that is at most one ring */
+    struct vrd_source source;
+
+    /* with the control lock */
+    struct list posted; /* in the receiver's `posted` */
+    struct list all;    /* in the receiver's `links` */
+    struct source *tether;
+    struct source *exit;
+    struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
+    uint32_t n_inbox;
+    uint32_t arms;  /* times we asked for a byte on the tether */
+    uint32_t rings; /* bytes that came */
+    bool ended;     /* hang-up, exit or CLOSE */
+    bool corrupt;
+};
+
+/*
+ * Answers a HELLO that came with `datagram` (which may lose descriptors to the link): maps the
+ * sender's segment, makes ours, says WELCOME. Control lock held. NULL: refused, nothing is left.
+ */
+struct link *link_new(struct port *port, const struct frame *hello, struct datagram *datagram,
+                      uint32_t rights);
+
+/*
+ * Ends the link for the sender to see, and frees it. Its tether stays as a mere source if somebody
+ * may still hold the other end (`keep_tether`). Pin and control lock held.
+ */
+void link_free(struct link *link, enum notice_cause cause, bool keep_tether);
+
+/* In a forked child: the link is the parent's. */
+void link_forget(struct link *link);
+
+/* A byte ring came over the tether. Control lock held. 0 or VRD_ERR_*. */
+int link_attach(struct link *link, const struct frame *frame, int fd);
+
+/* Moves byte rings from the inbox to the ring. Pin and control lock held. 0 or VRD_ERR_PEER_CORRUPT. */
+int link_adopt(struct link *link);
+
+/* Asks the sender to ring in this way for its next message. Pin held; a fence has to follow. */
+void link_arm(struct link *link, enum notice_ring how);
+
+/* The sender awaits the cursor that was just published, as `notice` says. Pin held. */
+void link_ring(struct link *link, uint64_t notice);

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/port.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <veridian/error.h>
+
+#include "base/clock.h"
+#include "object/control.h"
+#include "object/reactor.h"
+#include "os/cpu.h"
+
+#define SPIN_MAX 50000 /* ns: about what a sleep and wake-up across CPUs costs */
+#define SPIN_MIN 2000
+#define SPIN_LOOKS 64 /* between two looks at the clock */
+#define YIELDS 3
+
+/* How long a store may sit in the other side's store buffer: see docs/design.md, "Sleep". */
+#define LOOK_LONG 2000        /* ns; nearly always enough */
+#define DRAIN_LIMIT 10000000  /* ns; always enough */
+
+struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, uint64_t max_message,
+                      vrd_cap_t *ret_cap)
+{
+    struct handle *handle = handle_new(ret_cap);
+    struct port *port = port_of(handle);
+
+    if (!handle)
+        return NULL;
+    memset((char *)port + sizeof(*handle), 0, sizeof(*port) - sizeof(*handle));
+    handle->rights = rights;
+    port->kind = kind;
+    port->capacity = capacity;
+    port->max_message = max_message;
+    port->spin = SPIN_MAX;
+    atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+    return port;
+}
+
+void port_show(struct port *port, vrd_cap_t cap)
+{
+    struct pin *pin = &port->handle.pin;
+
+    /* Under the mutex only: the thread that uses the capability first gets the bias. */
+    pthread_mutex_lock(&pin->mutex);
+    port->handle.cap = cap;
+    pthread_mutex_unlock(&pin->mutex);
+}
+
+void port_free(struct port *port)
+{
+    handle_free(&port->handle);
+}
+
+void port_post(struct port *port)
+{
+    atomic_store_explicit(&port->attention, 1, memory_order_release);
+    /* seq_cst: pairs with `sleepers` in port_sleep; the futex compares `bell` */
+    atomic_fetch_add(&port->bell, 1);
+    if (atomic_load(&port->sleepers) > 0)
+        futex_wake(&port->bell, false);
+}
+
+void port_close(struct port *port)
+{
+    control_lock();
+    if (port->kind == PORT_SENDER)
+        sender_close(port);
+    else
+        receiver_close(port);
+    port->handle.cap = VRD_CAP_NONE;
+    port->handle.rights = 0;
+    port_post(port);
+    port_free(port);
+    control_unlock();
+    pin_leave(&port->handle.pin);
+}
+
+void port_after_fork(void)
+{
+    for (uint32_t i = 0; i < handle_limit(); i++) {
+        struct port *port = port_of(handle_at(i));
+
+        pin_init(&port->handle.pin);
+        if (port->handle.cap == VRD_CAP_NONE)
+            continue;
+        atomic_store_explicit(&port->sleepers, 0, memory_order_relaxed);
+        if (port->kind == PORT_SENDER)
+            sender_after_fork(port);
+        else
+            receiver_after_fork(port);
+        atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+    }
+}
+
+bool port_enter(struct port *port, vrd_cap_t cap)
+{
+    if (!pin_try_biased(&port->handle.pin))
+        pin_lock(&port->handle.pin);
+    if (likely(port->handle.cap == cap))
+        return true;
+    pin_leave(&port->handle.pin);
+    return false;
+}
+
+static bool port_look(struct port *port, const struct port_wait *wait)
+{
+    return atomic_load_explicit(&port->attention, memory_order_relaxed) || wait->look(port);
+}
+
+/* Looks again and again for `spin` ns. True: there is something. */
+static bool port_spin(struct port *port, const struct port_wait *wait, int64_t started,
+                      int64_t until)
+{
+    int64_t now = started;
+
+    do {
+        for (int i = 0; i < SPIN_LOOKS; i++) {
+            if (port_look(port, wait))
+                return true;
+            if (now - started > LOOK_LONG)
+                cpu_relax();
+        }
+        if (pin_wanted(&port->handle.pin))
+            return false;
+        now = clock_now();
+    } while (now < until);
+    return false;
+}
+
+/* The other side runs on this CPU: let it. */
+static bool port_yield(struct port *port, const struct port_wait *wait)
+{
+    for (int i = 0; i < YIELDS; i++) {
+        sched_yield();
+        if (port_look(port, wait))
+            return true;
+    }
+    return false;
+}
+
+static void port_learn(struct port *port, int64_t waited)
+{
+    if (waited <= SPIN_MAX)
+        port->spin += (SPIN_MAX - port->spin) / 4;
+    else
+        port->spin -= (port->spin - SPIN_MIN) / 4;
+}
+
+enum nap { NAP_RANG, NAP_TIMEOUT, NAP_CLOSED };
+
+/*
+ * One sleep on the bell and n further points (from points[1] on), without the pin: the words may
+ * change or even vanish meanwhile, the bell tells.
+ */
+static enum nap port_sleep(struct port *port, vrd_cap_t cap, uint32_t bell,
+                           struct futex_point *points, size_t n, int64_t timeout)
+{
+    int r;
+
+    points[0] = (struct futex_point){ .word = &port->bell, .value = bell, .shared = false };
+
+    atomic_fetch_add(&port->sleepers, 1);
+    pin_leave(&port->handle.pin);
+    r = futex_sleep(points, n + 1, timeout);
+    atomic_fetch_sub(&port->sleepers, 1);
+    if (!port_enter(port, cap))
+        return NAP_CLOSED;
+    return r == -ETIMEDOUT ? NAP_TIMEOUT : NAP_RANG;
+}
+
+/*
+ * The other side publishes and then looks at our notice without a fence between: it may miss a
+ * notice written meanwhile, but its store is visible DRAIN_LIMIT later at the latest. So: arm, fence,
+ * look for a while, sleep no longer than DRAIN_LIMIT, look, and only then sleep for good.
+ */
+static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *wait,
+                     int64_t deadline)
+{
+    struct futex_point points[FUTEX_POINTS_MAX];
+    bool threaded = reactor_start();
+    int64_t fenced, left;
+    uint64_t ticket;
+    uint32_t bell;
+    size_t n;
+    enum nap nap;
+
+    reactor_poll();
+    wait->arm(port);
+    ticket = wait->ticket(port);
+    atomic_thread_fence(memory_order_seq_cst);
+    fenced = clock_now();
+    /* acquire: what was posted before this ring is seen by the look that follows */
+    bell = atomic_load_explicit(&port->bell, memory_order_acquire);
+    /* what ran on this CPU has no stores left in flight, one look is as good as many */
+    if (wait->peer_here(port) ? port_look(port, wait)
+                              : port_spin(port, wait, fenced, fenced + LOOK_LONG))
+        return 0;
+    left = deadline - clock_now();
+    if (left <= 0)
+        return 0;
+    n = futex_many() ? wait->points(port, points + 1) : 0;
+    nap = port_sleep(port, cap, bell, points, n, left < DRAIN_LIMIT ? left : DRAIN_LIMIT);
+    if (nap == NAP_CLOSED)
+        return VRD_ERR_INVALID_CAPABILITY;
+    if (nap != NAP_TIMEOUT || !threaded || port_look(port, wait) || wait->ticket(port) != ticket)
+        return 0;
+    left = deadline - clock_now();
+    if (left <= 0)
+        return 0;
+    nap = port_sleep(port, cap, bell, points, n, deadline == CLOCK_NEVER ? -1 : left);
+    return nap == NAP_CLOSED ? VRD_ERR_INVALID_CAPABILITY : 0;
+}
+
+int port_nap(struct port *port, vrd_cap_t cap, int64_t ns)
+{
+    uint32_t bell = atomic_load_explicit(&port->bell, memory_order_acquire);
+    struct futex_point point;
+
+    if (port_sleep(port, cap, bell, &point, 0, ns) == NAP_CLOSED)
+        return VRD_ERR_INVALID_CAPABILITY;
+    return 0;
+}
+
+int port_wait(struct port *port, vrd_cap_t cap, const struct port_wait *wait, int64_t deadline)
+{
+    int64_t started, until;
+    int r;
+
+    if (wait->peer_here(port)) {
+        if (port_yield(port, wait))
+            return 0;
+        return port_doze(port, cap, wait, deadline);
+    }
+    started = clock_now();
+    until = started + (int64_t)port->spin;
+    if (until > deadline)
+        until = deadline;
+    if (port_spin(port, wait, started, until)) {
+        port_learn(port, 0);
+        return 0;
+    }
+    if (clock_now() >= deadline)
+        return 0;
+    r = port_doze(port, cap, wait, deadline);
+    if (r == 0)
+        port_learn(port, clock_now() - started);
+    return r;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * port.h - what a capability is in this process: one side of a channel, and how its threads wait.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <veridian/capability.h>
+
+#include "cap/handle.h"
+#include "object/receiver.h"
+#include "object/sender.h"
+#include "os/futex.h"
+
+enum port_kind { PORT_NONE, PORT_SENDER, PORT_RECEIVER };
+
+struct port {
+    struct handle handle; /* its pin guards this port; first */
+    enum port_kind kind;
+    uint32_t capacity;    /* of each link, in messages */
+    uint64_t max_message; /* bytes */
+    atomic_uint attention; /* something is posted: see to it under the control lock          */
+    atomic_uint bell;      /* rung for all who sleep; counts, so that no ring is ever lost   */
+    atomic_uint sleepers;
+    uint32_t spin; /* ns worth spinning before sleeping, learnt (pin) */
+    union {
+        struct sender sender;
+        struct receiver receiver;
+    };
+};
+
+_Static_assert(sizeof(struct port) <= HANDLE_ENTRY_SIZE, "a port fits its table entry");
+
+static inline struct port *port_of(struct handle *handle)
+{
+    return (struct port *)handle;
+}
+
+/* A new port, not yet known to anyone; control lock held. port_show makes its number valid. */
+struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, uint64_t max_message,
+                      vrd_cap_t *ret_cap);
+void port_show(struct port *port, vrd_cap_t cap);
+
+/* Gives the entry of a port back that was never shown; control lock held. */
+void port_free(struct port *port);
+
+/*
+ * Closes: pin held, control lock not. Wakes those who wait, frees the entry, and gives the pin back.
+ */
+void port_close(struct port *port);
+
+/* Something was posted. Any thread; usually the reactor's, with the control lock held. */
+void port_post(struct port *port);
+
+/* In a forked child: all ports become those of a process that has no links. */
+void port_after_fork(void);
+
+/*
+ * How one side waits.
+ *  look    is there a reason to return? A few loads.
+ *  arm     asks the other side to ring
+ *  points  the words it will change; at most FUTEX_POINTS_MAX - 1
+ * All with the pin held.
+ */
+struct port_wait {
+    bool (*look)(struct port *port);
+    void (*arm)(struct port *port);
+    size_t (*points)(struct port *port, struct futex_point *points);
+    uint64_t (*ticket)(const struct port *port); /* differs once what is awaited differs */
+    bool (*peer_here)(const struct port *port); /* was the other side last seen on this CPU? */
+};
+
+/*
+ * Waits until there may be something to do or `deadline` is near enough to look at the clock: first
+ * spinning, then asleep. Returns 0 with the pin held (whatever happened: look again), or
+ * VRD_ERR_INVALID_CAPABILITY with the pin given back (the capability was closed meanwhile).
+ */
+int port_wait(struct port *port, vrd_cap_t cap, const struct port_wait *wait, int64_t deadline);
+
+/* Sleeps for at most `ns`, or until something is posted. Results as port_wait. */
+int port_nap(struct port *port, vrd_cap_t cap, int64_t ns);
+
+/* Takes the pin and checks that `cap` is still this port. False: it is not, and the pin is free. */
+bool port_enter(struct port *port, vrd_cap_t cap);

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/reactor.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "object/control.h"
+#include "os/fd.h"
+#include "os/loop.h"
+#include "os/process.h"
+
+#define COLLECT_MAX 64
+
+static struct loop *loop;       /* NULL until something is watched */
+static atomic_bool running;     /* the thread; set under the control lock, read anywhere */
+static _Atomic uint32_t sent;
+
+int reactor_watch(int fd, uint64_t token)
+{
+    int r = loop ? 0 : loop_open(&loop);
+
+    return r < 0 ? r : loop_add(loop, fd, token);
+}
+
+void reactor_unwatch(int fd, uint64_t token)
+{
+    if (loop)
+        loop_remove(loop, fd, token);
+}
+
+void reactor_poll(void)
+{
+    uint64_t tokens[COLLECT_MAX];
+    size_t n;
+
+    control_lock();
+    n = loop ? loop_collect(loop, tokens, COLLECT_MAX) : 0;
+    for (size_t i = 0; i < n; i++)
+        reactor_dispatch(tokens[i]);
+    control_unlock();
+}
+
+static void *reactor_run(void *arg)
+{
+    int fd = loop_fd(loop); /* the loop lives as long as the process */
+
+    (void)arg;
+    for (;;) {
+        fd_wait(fd);
+        reactor_poll();
+    }
+    return NULL;
+}
+
+bool reactor_running(void)
+{
+    /* relaxed: only says that the thread exists, nothing is read on the strength of it */
+    return atomic_load_explicit(&running, memory_order_relaxed);
+}
+
+bool reactor_start(void)
+{
+    bool runs;
+
+    if (reactor_running())
+        return true;
+    control_lock();
+    runs = atomic_load_explicit(&running, memory_order_relaxed);
+    if (!runs && (loop || loop_open(&loop) == 0))
+        runs = process_thread(reactor_run, "veridian") == 0;
+    atomic_store_explicit(&running, runs, memory_order_relaxed);
+    control_unlock();
+    return runs;
+}
+
+void reactor_sent(void)
+{
+    /* release: pairs with the acquire in reactor_sent_count; what was sent is in the socket */
+    atomic_fetch_add_explicit(&sent, 1, memory_order_release);
+}
+
+uint32_t reactor_sent_count(void)
+{
+    return atomic_load_explicit(&sent, memory_order_acquire);
+}
+
+void reactor_after_fork(void)
+{
+    if (loop)
+        loop_close(loop);
+    loop = NULL;
+    atomic_store_explicit(&running, false, memory_order_relaxed);
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * reactor.h - the one control loop of a process. It reads what comes over the sockets and posts it
+ * to ports; it never touches a ring. It runs in a thread of its own from the first wait that really
+ * sleeps; before that, whoever waits or looks polls it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What to do for a token that is ready; called with the control lock held. */
+void reactor_dispatch(uint64_t token);
+
+/* All with the control lock held: start and stop to watch. 0 or -errno. */
+int reactor_watch(int fd, uint64_t token);
+void reactor_unwatch(int fd, uint64_t token);
+
+/* Handles what is ready now, without waiting. Takes the control lock. */
+void reactor_poll(void);
+
+/* Makes sure that the thread runs. False: it cannot be started, the caller has to poll. */
+bool reactor_start(void);
+
+bool reactor_running(void);
+
+/*
+ * This process sent something to a socket that it may itself read: whoever finds nothing to receive
+ * polls first if the count has moved.
+ */
+void reactor_sent(void);
+uint32_t reactor_sent_count(void);
+
+/* In a forked child: forgets the parent's thread and loop. */
+void reactor_after_fork(void);

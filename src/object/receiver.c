@@ -1,0 +1,659 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/receiver.h"
+
+#include <string.h>
+#include <veridian/error.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "cap/frame.h"
+#include "object/control.h"
+#include "object/link.h"
+#include "object/port.h"
+#include "object/reactor.h"
+#include "object/source.h"
+#include "os/fd.h"
+#include "os/futex.h"
+#include "os/socket.h"
+
+#define TURN 64            /* messages in a row from one link, while others may have some */
+#define QUIET 256          /* messages of others after which a silent link goes cold */
+#define HOT_MAX 16         /* links that a sleeping receiver watches itself */
+#define COOL_NS 10000000   /* see docs/design.md, "Sleep": a store is visible after this time */
+#define BUSY_POLL_NS 1000000 /* ... while messages keep coming */
+#define POLL_NS 20000      /* between two looks at the sockets while a caller polls */
+#define LINKS_MAX 65536
+
+_Static_assert(HOT_MAX < FUTEX_POINTS_MAX, "one point is the bell");
+
+void receiver_init(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+
+    list_init(&rx->active);
+    list_init(&rx->cooling);
+    list_init(&rx->sources);
+    list_init(&rx->links);
+    list_init(&rx->posted);
+    rx->poll = true;
+}
+
+static int receiver_add(struct port *port, enum source_kind kind, int fd, uint32_t rights)
+{
+    struct receiver *rx = &port->receiver;
+    struct source *source = source_new(port, kind, fd);
+    int r;
+
+    if (!source)
+        return VRD_ERR_OUT_OF_MEMORY;
+    source->rights = rights;
+    list_append(&rx->sources, &source->node);
+    r = rx->started ? source_watch(source) : 0;
+    if (r < 0)
+        source_free(&source);
+    return r;
+}
+
+int receiver_root(struct port *port, int fd)
+{
+    return receiver_add(port, SOURCE_ROOT, fd,
+                        VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE);
+}
+
+int receiver_invite(struct port *port, int fd, uint32_t rights)
+{
+    return receiver_add(port, SOURCE_INVITATION, fd, rights);
+}
+
+/* --- links: pin held ----------------------------------------------------------------------------- */
+
+static void receiver_activate(struct receiver *rx, struct link *link)
+{
+    if (link->state == LINK_ACTIVE)
+        return;
+    list_remove(&link->node);
+    list_append(&rx->active, &link->node);
+    link->state = LINK_ACTIVE;
+    link->heard = rx->heard;
+    rx->n_active++;
+    if (!rx->current) {
+        rx->current = link;
+        rx->budget = TURN;
+    }
+}
+
+/* The next link has its turn. */
+static void receiver_turn(struct receiver *rx)
+{
+    struct list *next = rx->current->node.next;
+
+    if (next == &rx->active)
+        next = next->next;
+    rx->current = list_entry(next, struct link, node);
+    rx->budget = TURN;
+}
+
+static void receiver_deactivate(struct receiver *rx, struct link *link)
+{
+    if (link->state == LINK_ACTIVE) {
+        if (rx->current == link)
+            receiver_turn(rx);
+        if (rx->current == link)
+            rx->current = NULL;
+        rx->n_active--;
+    }
+    list_remove(&link->node);
+    link->state = LINK_COLD;
+}
+
+/* The link is over; nothing that it sent is left, or nothing that could be trusted. */
+static void receiver_retire(struct port *port, struct link *link, enum notice_cause cause)
+{
+    struct receiver *rx = &port->receiver;
+
+    receiver_deactivate(rx, link);
+    if (rx->oversize == link)
+        rx->oversize = NULL;
+    control_lock();
+    rx->n_links--;
+    /* A forked child of the sender may hold the tether and say HELLO over it. */
+    link_free(link, cause, cause == NOTICE_CLOSED);
+    rx->gone = rx->n_links == 0 && list_empty(&rx->sources);
+    control_unlock();
+}
+
+/* A silent link is to ring its tether; it is looked at once more when a store must have arrived. */
+static void receiver_cool(struct receiver *rx, struct link *link)
+{
+    uint64_t word;
+
+    link_arm(link, RING_TETHER);
+    atomic_thread_fence(memory_order_seq_cst); /* between our notice and our look */
+    link->cooled = clock_now();
+    if (ring_peek(&link->ring, &word) != RING_EMPTY)
+        return;
+    receiver_deactivate(rx, link);
+    link->state = LINK_COOLING;
+    list_append(&rx->cooling, &link->node);
+}
+
+/* Looks at the links whose time has come, oldest first. */
+static void receiver_cooled(struct receiver *rx)
+{
+    int64_t now = list_empty(&rx->cooling) ? 0 : clock_now();
+    uint64_t word;
+
+    list_foreach(node, &rx->cooling) {
+        struct link *link = list_entry(node, struct link, node);
+
+        if (now - link->cooled < COOL_NS)
+            return;
+        if (ring_peek(&link->ring, &word) != RING_EMPTY) {
+            receiver_activate(rx, link);
+        } else {
+            list_remove(&link->node);
+            link->state = LINK_COLD;
+        }
+    }
+}
+
+/* --- sockets: pin held ---------------------------------------------------------------------------- */
+
+/* Control lock held. */
+static void receiver_start(struct receiver *rx)
+{
+    rx->started = true;
+    list_foreach(node, &rx->sources)
+        source_watch(list_entry(node, struct source, node));
+}
+
+/* Looks at the sockets now. */
+static void receiver_poll(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+
+    if (!rx->started) {
+        control_lock();
+        receiver_start(rx);
+        control_unlock();
+    }
+    rx->poll = false;
+    rx->sent_seen = reactor_sent_count();
+    reactor_poll();
+    rx->polled = clock_now();
+}
+
+bool receiver_refresh(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+
+    if (rx->started && !rx->poll && reactor_sent_count() == rx->sent_seen &&
+        clock_now() - rx->polled < POLL_NS)
+        return false;
+    receiver_poll(port);
+    receiver_cooled(rx);
+    return true;
+}
+
+/* Takes over what the reactor posted. */
+static void receiver_adopt(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+
+    control_lock();
+    /* acquire: pairs with the release in port_post */
+    atomic_exchange_explicit(&port->attention, 0, memory_order_acquire);
+    list_foreach(node, &rx->posted) {
+        struct link *link = list_entry(node, struct link, posted);
+
+        list_remove(&link->posted);
+        if (link_adopt(link) < 0)
+            link->corrupt = true;
+        if (link->ended && !link->ending) {
+            link->ending = true;
+            link->drain_left = link->ring.mask + 1;
+        }
+        receiver_activate(rx, link);
+    }
+    rx->gone = rx->n_links == 0 && list_empty(&rx->sources);
+    control_unlock();
+}
+
+/* Has the tether brought the byte ring that a message names? Before the message, or never. */
+static int receiver_fetch(struct link *link)
+{
+    int r;
+
+    control_lock();
+    if (link->tether)
+        receiver_source_ready(link->tether);
+    r = link->corrupt ? VRD_ERR_PEER_CORRUPT : link_adopt(link);
+    control_unlock();
+    return r;
+}
+
+static int receiver_read(struct link *link, uint64_t word, struct ring_message *message, size_t size)
+{
+    int r = ring_read(&link->ring, word, message, size);
+
+    if (r != RING_NEEDS_EXTENSION)
+        return r;
+    if (receiver_fetch(link) < 0)
+        return VRD_ERR_PEER_CORRUPT;
+    r = ring_read(&link->ring, word, message, size);
+    return r == RING_NEEDS_EXTENSION ? VRD_ERR_PEER_CORRUPT : r;
+}
+
+/* The current link: a result of receiver_take, or CHANNEL_EMPTY after which the next is looked at. */
+static int receiver_take_current(struct port *port, struct ring_message *message, size_t size)
+{
+    struct receiver *rx = &port->receiver;
+    struct link *link = rx->current;
+    uint64_t word;
+    int r;
+
+    switch (link->ending && link->drain_left == 0 ? RING_EMPTY : ring_peek(&link->ring, &word)) {
+    case RING_READY:
+        r = receiver_read(link, word, message, size);
+        break;
+    case RING_CORRUPT:
+        r = VRD_ERR_PEER_CORRUPT;
+        break;
+    default:
+        r = link->corrupt ? VRD_ERR_PEER_CORRUPT : VRD_ERR_CHANNEL_EMPTY;
+        break;
+    }
+    if (r == 0) {
+        receiver_took(rx, link);
+    } else if (r == VRD_ERR_MESSAGE_TOO_LARGE) {
+        rx->oversize = link;
+        rx->oversize_at = link->ring.position;
+        receiver_turn(rx);
+    } else if (r == VRD_ERR_PEER_CORRUPT) {
+        receiver_retire(port, link, NOTICE_CORRUPT);
+    } else if (link->ending) {
+        receiver_retire(port, link, NOTICE_CLOSED);
+    } else {
+        receiver_turn(rx);
+        if (rx->n_active > 1 && rx->heard - link->heard > QUIET)
+            receiver_cool(rx, link);
+    }
+    return r;
+}
+
+/* Between turns: a link that never falls silent must not keep others from being heard. */
+static void receiver_housekeep(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+
+    receiver_cooled(rx);
+    if (!reactor_running() && clock_now() - rx->polled > BUSY_POLL_NS) {
+        receiver_poll(port);
+        if (atomic_load_explicit(&port->attention, memory_order_relaxed))
+            receiver_adopt(port);
+    }
+}
+
+int receiver_take(struct port *port, struct ring_message *message, size_t size,
+                  struct link **ret_link)
+{
+    struct receiver *rx = &port->receiver;
+
+    if (atomic_load_explicit(&port->attention, memory_order_relaxed))
+        receiver_adopt(port);
+    if (rx->budget == 0 && rx->current) {
+        receiver_turn(rx);
+        receiver_housekeep(port);
+    }
+    for (uint32_t n = rx->n_active; n > 0 && rx->current; n--) {
+        struct link *link = rx->current;
+        int r = receiver_take_current(port, message, size);
+
+        if (r != VRD_ERR_CHANNEL_EMPTY) {
+            *ret_link = r == 0 ? link : NULL;
+            return r;
+        }
+    }
+    return rx->gone ? VRD_ERR_PEER_GONE : VRD_ERR_CHANNEL_EMPTY;
+}
+
+int receiver_discard(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+    struct link *link = rx->oversize;
+    uint64_t word;
+
+    rx->oversize = NULL;
+    if (!link || link->ring.position != rx->oversize_at ||
+        ring_peek(&link->ring, &word) != RING_READY)
+        return VRD_ERR_CHANNEL_EMPTY;
+    ring_drop(&link->ring, word);
+    receiver_took(rx, link);
+    return 0;
+}
+
+/* --- waiting: pin held --------------------------------------------------------------------------- */
+
+static bool receiver_look(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+    uint64_t word;
+
+    list_foreach(node, &rx->active) {
+        const struct link *link = list_entry(node, struct link, node);
+
+        if (ring_peek(&link->ring, &word) != RING_EMPTY || link->ending)
+            return true;
+    }
+    return false;
+}
+
+static void receiver_arm(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+    enum notice_ring how = futex_many() ? RING_FUTEX : RING_TETHER;
+
+    while (rx->n_active > HOT_MAX) {
+        uint32_t before = rx->n_active;
+
+        receiver_cool(rx, list_entry(rx->active.next, struct link, node));
+        if (rx->n_active == before) /* it has a message: no sleep now */
+            return;
+    }
+    list_foreach(node, &rx->active)
+        link_arm(list_entry(node, struct link, node), how);
+}
+
+static size_t receiver_points(struct port *port, struct futex_point *points)
+{
+    struct receiver *rx = &port->receiver;
+    size_t n = 0;
+
+    list_foreach(node, &rx->active) {
+        const struct link *link = list_entry(node, struct link, node);
+        const uint64_t *word = &link->ring.slots[link->ring.position & link->ring.mask].word;
+
+        if (n == HOT_MAX)
+            break;
+        points[n++] = (struct futex_point){
+            .word = word,
+            .value = (uint32_t)__atomic_load_n(word, __ATOMIC_RELAXED),
+            .shared = true,
+        };
+    }
+    return n;
+}
+
+static uint64_t receiver_ticket(const struct port *port)
+{
+    const struct receiver *rx = &port->receiver;
+    uint64_t ticket = rx->n_active;
+
+    list_foreach(node, &rx->active)
+        ticket = ticket * 31 + list_entry(node, struct link, node)->ring.position;
+    return ticket;
+}
+
+static bool receiver_peer_here(const struct port *port)
+{
+    const struct receiver *rx = &port->receiver;
+
+    return rx->current && rx->current->ring.cpu != 0 && rx->current->ring.cpu == cpu_current();
+}
+
+static const struct port_wait receiver_waits = {
+    .look = receiver_look,
+    .arm = receiver_arm,
+    .points = receiver_points,
+    .ticket = receiver_ticket,
+    .peer_here = receiver_peer_here,
+};
+
+int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
+{
+    struct receiver *rx = &port->receiver;
+
+    if (!rx->started && receiver_refresh(port))
+        return 0;
+    return port_wait(port, cap, &receiver_waits, deadline);
+}
+
+bool receiver_pump(vrd_cap_t cap)
+{
+    struct handle *handle = handle_find(cap);
+    struct port *port = port_of(handle);
+    bool here;
+
+    control_lock();
+    here = handle && handle->cap == cap && port->kind == PORT_RECEIVER;
+    if (here)
+        receiver_start(&port->receiver);
+    control_unlock();
+    if (here)
+        reactor_poll();
+    return here;
+}
+
+/* --- life: pin and control lock held -------------------------------------------------------------- */
+
+static int move_frame(int fd, const struct frame *frame, const int *fds, size_t n_fds)
+{
+    uint8_t buf[FRAME_SIZE];
+    int r;
+
+    frame_encode(frame, buf);
+    r = socket_send(fd, buf, sizeof(buf), fds, n_fds);
+    return r < 0 ? error_from_errno(-r) : 0;
+}
+
+/* The root socket, if anyone still holds its other end. */
+static int receiver_send_root(struct port *port, int fd, uint32_t rights, uint32_t invitations)
+{
+    const struct source *first = list_entry(port->receiver.sources.next, struct source, node);
+    struct frame frame = { .type = FRAME_GREETING_RECEIVE,
+                           .slots = port->capacity,
+                           .max_message = port->max_message,
+                           .rights = rights,
+                           .count = invitations };
+
+    return move_frame(fd, &frame, &first->fd, first->kind == SOURCE_ROOT);
+}
+
+/* Invitations not yet used, in frames of equal rights. */
+static int receiver_send_invitations(struct port *port, int fd)
+{
+    struct frame frame = { .type = FRAME_INVITATIONS };
+    int fds[FRAME_FDS_MAX];
+    size_t n = 0;
+    int r = 0;
+
+    list_foreach(node, &port->receiver.sources) {
+        const struct source *source = list_entry(node, struct source, node);
+
+        if (source->kind != SOURCE_INVITATION)
+            continue;
+        if (n > 0 && (n == FRAME_FDS_MAX || source->rights != frame.rights)) {
+            r = move_frame(fd, &frame, fds, n);
+            n = 0;
+        }
+        if (r < 0)
+            return r;
+        frame.rights = source->rights;
+        fds[n++] = source->fd;
+    }
+    return n > 0 ? move_frame(fd, &frame, fds, n) : 0;
+}
+
+int receiver_move(struct port *port, int fd, uint32_t rights)
+{
+    struct receiver *rx = &port->receiver;
+    uint32_t invitations = 0;
+    bool tethers = false;
+    int r;
+
+    control_lock();
+    list_foreach(node, &rx->sources) {
+        enum source_kind kind = list_entry(node, struct source, node)->kind;
+
+        invitations += kind == SOURCE_INVITATION;
+        tethers |= kind == SOURCE_LINK; /* also after the link: a child may say HELLO over it */
+    }
+    if (rx->n_links > 0 || tethers)
+        r = VRD_ERR_RESOURCE_BUSY;
+    else if (list_empty(&rx->sources))
+        r = VRD_ERR_PEER_GONE;
+    else
+        r = receiver_send_root(port, fd, rights, invitations);
+    if (r == 0)
+        r = receiver_send_invitations(port, fd);
+    control_unlock();
+    return r;
+}
+
+static void receiver_free_sources(struct receiver *rx)
+{
+    list_foreach(node, &rx->sources) {
+        struct source *source = list_entry(node, struct source, node);
+
+        source_free(&source);
+    }
+}
+
+void receiver_close(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+
+    list_foreach(node, &rx->links)
+        link_free(list_entry(node, struct link, all), NOTICE_CLOSED, false);
+    receiver_free_sources(rx);
+    rx->current = NULL;
+    rx->n_active = rx->n_links = 0;
+}
+
+/* Links are the parent's. The sockets that confer rights are shared, but not the tethers. */
+void receiver_after_fork(struct port *port)
+{
+    struct receiver *rx = &port->receiver;
+
+    list_foreach(node, &rx->links)
+        link_forget(list_entry(node, struct link, all));
+    list_foreach(node, &rx->sources) {
+        struct source *source = list_entry(node, struct source, node);
+
+        source->watched = false;
+        if (source->kind == SOURCE_LINK) /* of a link that was over already */
+            source_free(&source);
+    }
+    rx->current = rx->oversize = NULL;
+    rx->n_active = rx->n_links = 0;
+    rx->budget = 0;
+    rx->poll = true;
+    rx->started = rx->gone = false;
+    list_init(&rx->active);
+    list_init(&rx->cooling);
+    list_init(&rx->links);
+    list_init(&rx->posted);
+}
+
+/* --- what the reactor finds: control lock held ------------------------------------------------------ */
+
+static void receiver_post(struct port *port, struct link *link)
+{
+    if (link && list_empty(&link->posted))
+        list_append(&port->receiver.posted, &link->posted);
+    port_post(port);
+}
+
+static int receiver_hello(struct source *source, const struct frame *hello,
+                          struct datagram *datagram)
+{
+    struct port *port = source->port;
+    struct receiver *rx = &port->receiver;
+    struct link *link;
+
+    if (datagram->pid == 0) /* sent before credentials were asked for: nobody */
+        return VRD_ERR_PEER_CORRUPT;
+    if (hello->slots > port->capacity || hello->max_message > port->max_message)
+        return VRD_ERR_PEER_CORRUPT;
+    if (rx->n_links >= LINKS_MAX)
+        return 0; /* refused: the new tether closes, the sender sees that */
+    link = link_new(port, hello, datagram, source->rights);
+    if (!link)
+        return 0;
+    rx->n_links++;
+    list_append(&rx->links, &link->all);
+    list_append(&rx->sources, &link->tether->node);
+    receiver_post(port, link);
+    return 0;
+}
+
+static int receiver_derive(struct source *source, const struct frame *frame,
+                           struct datagram *datagram)
+{
+    if (!(source->rights & VRD_RIGHT_GRANT) || (frame->rights & ~source->rights) != 0)
+        return VRD_ERR_PEER_CORRUPT;
+    if (socket_adopt(datagram->fds[0]) < 0)
+        return VRD_ERR_PEER_CORRUPT;
+    receiver_invite(source->port, fd_take(&datagram->fds[0]), frame->rights);
+    return 0; /* an invitation that we have no memory for is withdrawn, no more */
+}
+
+static int receiver_byte(struct link *link, size_t n_fds)
+{
+    if (!link || n_fds > 0 || link->rings++ >= link->arms)
+        return VRD_ERR_PEER_CORRUPT;
+    return 0;
+}
+
+static int receiver_frame(struct source *source, struct datagram *datagram)
+{
+    struct link *link = source->link;
+    struct frame frame;
+    int r;
+
+    if (datagram->len == 1)
+        return receiver_byte(link, datagram->n_fds);
+    r = frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame);
+    if (r < 0)
+        return r;
+    switch (frame.type) {
+    case FRAME_HELLO:
+        r = receiver_hello(source, &frame, datagram);
+        if (r < 0 || source->kind != SOURCE_INVITATION)
+            return r;
+        socket_shutdown(source->fd); /* burnt, for all who hold a copy of either end */
+        return VRD_ERR_PEER_GONE;
+    case FRAME_DERIVE:
+        return receiver_derive(source, &frame, datagram);
+    case FRAME_ATTACH:
+        return link ? link_attach(link, &frame, datagram->fds[0]) : VRD_ERR_PEER_CORRUPT;
+    case FRAME_CLOSE:
+        if (link)
+            link->ended = true;
+        return 0;
+    default:
+        return VRD_ERR_PEER_CORRUPT;
+    }
+}
+
+void receiver_source_ready(struct source *source)
+{
+    struct port *port = source->port;
+    struct link *link = source->link;
+    int r = VRD_ERR_PEER_GONE;
+
+    if (source->kind != SOURCE_LINK_EXIT)
+        r = source_drain(source, receiver_frame);
+    if (r < 0) {
+        if (link) {
+            link->ended = true;
+            link->corrupt |= r == VRD_ERR_PEER_CORRUPT;
+            if (source == link->tether)
+                link->tether = NULL;
+            else
+                link->exit = NULL;
+        }
+        source_free(&source);
+    }
+    receiver_post(port, link);
+}

@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * receiver.h - the receiving side of a channel: the owner. It answers HELLOs, merges its links, and
+ * knows when the last sender is gone.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <veridian/capability.h>
+
+#include "base/list.h"
+#include "object/link.h"
+
+struct port;
+struct source;
+
+struct receiver {
+    /* with the pin */
+    struct link *current; /* the one to look at next, in `active`; NULL: no active link   */
+    uint32_t budget;      /* messages left before the next link has its turn              */
+    bool poll;            /* the last receive found something: look at the sockets before saying
+                             that there is nothing */
+    bool gone;            /* no link, and no socket by which one could come */
+    uint32_t n_active;
+    uint64_t heard;       /* messages taken                                               */
+    struct list active, cooling;
+    struct link *oversize; /* whose message did not fit the buffer ...  */
+    uint32_t oversize_at;  /* ... and its position                      */
+    int64_t polled;        /* when the sockets were last looked at here */
+    uint32_t sent_seen;    /* reactor_sent_count then */
+
+    /* with the control lock */
+    struct list sources; /* sockets that confer a right: root, invitations, tethers */
+    struct list links;
+    struct list posted; /* links with news */
+    uint32_t n_links;
+    bool started; /* the sources are watched */
+};
+
+/* Makes `port` a receiver that nobody can reach yet. */
+void receiver_init(struct port *port);
+
+/* Adds the root socket, or an invitation not yet used; takes it. Control lock held. 0 or VRD_ERR_*. */
+int receiver_root(struct port *port, int fd);
+int receiver_invite(struct port *port, int fd, uint32_t rights);
+
+/*
+ * Takes one message from any link into `message` (data, at most `size` bytes): 0 and the link it
+ * came from, VRD_ERR_CHANNEL_EMPTY, _MESSAGE_TOO_LARGE, _PEER_CORRUPT, _PEER_GONE. Does not wait.
+ * Pin held.
+ */
+int receiver_take(struct port *port, struct ring_message *message, size_t size,
+                  struct link **ret_link);
+
+/* Looks at the sockets, where that is due, before EMPTY is said. True: it did, take again. */
+bool receiver_refresh(struct port *port);
+
+int receiver_discard(struct port *port);
+
+/* Waits for a message; see port_wait. */
+int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
+
+/* Lets the receiving side `cap` of this process, if it is still there, read its sockets. */
+bool receiver_pump(vrd_cap_t cap);
+
+/*
+ * Moves the right: sends all sockets over `fd`, the new holder's invitation. 0, or VRD_ERR_* and
+ * nothing has moved. Pin held.
+ */
+int receiver_move(struct port *port, int fd, uint32_t rights);
+
+/* Also with the control lock. */
+void receiver_close(struct port *port);
+void receiver_after_fork(struct port *port);
+
+/* With the control lock only: the reactor found something on one of the receiver's descriptors. */
+void receiver_source_ready(struct source *source);
+
+/* After a message was taken from `link`. */
+static inline void receiver_took(struct receiver *rx, struct link *link)
+{
+    /* relaxed: see docs/design.md, "Sleep"; the compiler keeps it behind the store of the cursor */
+    uint64_t notice = __atomic_load_n(link->ring.notice, __ATOMIC_RELAXED);
+
+    if (unlikely((uint32_t)notice == link->ring.position))
+        link_ring(link, notice);
+    link->heard = ++rx->heard;
+    rx->budget -= rx->budget > 0;
+    link->drain_left -= link->ending;
+    rx->poll = true;
+}

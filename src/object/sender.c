@@ -1,0 +1,484 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/sender.h"
+
+#include <errno.h>
+#include <string.h>
+#include <veridian/error.h>
+
+#include "base/error.h"
+#include "cap/frame.h"
+#include "object/control.h"
+#include "object/port.h"
+#include "object/reactor.h"
+#include "object/source.h"
+#include "os/fd.h"
+#include "os/process.h"
+#include "os/socket.h"
+
+#define CURSOR_PAUSE 8      /* between two loads of the cursor: each takes the line from the reader */
+#define HELLO_RETRY 1000000 /* ns */
+
+void sender_init(struct port *port, int root)
+{
+    struct sender *s = &port->sender;
+
+    s->root = root;
+    s->inherited = -1;
+    s->unsettled = true;
+    s->ring.notice = &ring_silence;
+}
+
+static void sender_settle(struct port *port, enum sender_state state)
+{
+    port->sender.state = state;
+    port->sender.unsettled = state != SENDER_ANSWERED;
+}
+
+/* --- frames ------------------------------------------------------------------------------------ */
+
+static int frame_send(int fd, const struct frame *frame, const int *fds, size_t n_fds)
+{
+    uint8_t buf[FRAME_SIZE];
+    int r;
+
+    frame_encode(frame, buf);
+    r = socket_send(fd, buf, sizeof(buf), fds, n_fds);
+    reactor_sent();
+    return r;
+}
+
+/* The owner's queue of frames may be full: if the owner is this very process, let it read them. */
+static int sender_send(struct port *port, int fd, const struct frame *frame, const int *fds,
+                       size_t n_fds)
+{
+    int r = frame_send(fd, frame, fds, n_fds);
+
+    if (r == -EAGAIN && receiver_pump(port->sender.twin))
+        r = frame_send(fd, frame, fds, n_fds);
+    if (r == -EAGAIN)
+        return VRD_ERR_CHANNEL_FULL;
+    return r < 0 ? error_from_errno(-r) : 0;
+}
+
+/* --- the link ---------------------------------------------------------------------------------- */
+
+/* Lets go of the link; what was sent stays with the receiver. Control lock held. */
+static void sender_unlink(struct port *port, enum notice_cause cause)
+{
+    struct sender *s = &port->sender;
+
+    if (s->ring.own) {
+        struct frame frame = { .type = FRAME_CLOSE };
+
+        /* release: what was published before is there for whoever sees the cause */
+        __atomic_store_n(&s->ring.own->notice, (uint64_t)cause << 32, __ATOMIC_RELEASE);
+        if (s->tether)
+            frame_send(s->tether->fd, &frame, NULL, 0);
+    }
+    source_free(&s->tether);
+    source_free(&s->owner_exit);
+    segment_unmap(&s->answer);
+    segment_unmap(&s->peer);
+    ring_writer_deinit(&s->ring);
+    s->ended = s->corrupt = false;
+    s->arms = s->rings = 0;
+    s->owner = 0;
+}
+
+static int sender_end(struct port *port, int error)
+{
+    port->sender.error = error;
+    sender_settle(port, SENDER_ENDED);
+    return error;
+}
+
+int sender_connect(struct port *port, int fd)
+{
+    struct sender *s = &port->sender;
+    struct frame hello = { .type = FRAME_HELLO,
+                           .slots = port->capacity,
+                           .max_message = port->max_message };
+    struct segment segment;
+    fd_auto segment_fd = -1;
+    fd_auto far = -1;
+    int pair[2], r;
+
+    r = segment_create(layout_sender_size(ring_slots(port->capacity)), &segment, &segment_fd);
+    if (r < 0)
+        return error_from_errno(-r);
+    ring_writer_init(&s->ring, segment, port->capacity);
+    r = socket_pair(pair);
+    if (r < 0) {
+        ring_writer_deinit(&s->ring);
+        return error_from_errno(-r);
+    }
+    far = pair[1];
+    control_lock();
+    s->tether = source_new(port, SOURCE_TETHER, pair[0]);
+    r = s->tether ? source_watch(s->tether) : VRD_ERR_OUT_OF_MEMORY;
+    control_unlock();
+    if (r == 0)
+        r = sender_send(port, fd, &hello, (int[]){ far, segment_fd }, 2);
+    if (r < 0) {
+        control_lock();
+        source_free(&s->tether);
+        control_unlock();
+        ring_writer_deinit(&s->ring);
+        return r;
+    }
+    sender_settle(port, SENDER_LINKED);
+    return 0;
+}
+
+/* The first operation of a process: over the root, or over the tether that the parent left. */
+static int sender_hello(struct port *port)
+{
+    struct sender *s = &port->sender;
+    int r;
+
+    if (s->root >= 0) {
+        r = sender_connect(port, s->root);
+    } else {
+        r = sender_connect(port, s->inherited);
+        if (r == 0)
+            fd_close(&s->inherited);
+    }
+    return r == VRD_ERR_PEER_GONE ? sender_end(port, r) : r;
+}
+
+static int cause_error(uint8_t cause)
+{
+    switch (cause) {
+    case NOTICE_REVOKED:
+        return VRD_ERR_REVOKED;
+    case NOTICE_CORRUPT:
+        return VRD_ERR_PEER_CORRUPT;
+    default:
+        return VRD_ERR_PEER_GONE;
+    }
+}
+
+/* The link has ended. Someone else who holds RECEIVE may answer the next HELLO. */
+static int sender_lost(struct port *port, int error)
+{
+    struct sender *s = &port->sender;
+
+    control_lock();
+    sender_unlink(port, error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : NOTICE_CLOSED);
+    control_unlock();
+    if (error != VRD_ERR_PEER_GONE || s->root < 0 || socket_ended(s->root))
+        return sender_end(port, error);
+    sender_settle(port, SENDER_NEW);
+    return error;
+}
+
+int sender_corrupt(struct port *port)
+{
+    return sender_lost(port, VRD_ERR_PEER_CORRUPT);
+}
+
+/* Takes over what the reactor posted. 0, or why the link is over. */
+static int sender_adopt(struct port *port)
+{
+    struct sender *s = &port->sender;
+    bool ended, corrupt;
+    uint8_t cause;
+
+    control_lock();
+    /* Before the owner has answered, and after a hint: nobody else may have looked yet. */
+    if (s->tether)
+        sender_source_ready(s->tether);
+    atomic_store_explicit(&port->attention, 0, memory_order_relaxed);
+    if (s->answer.size > 0) {
+        s->peer = s->answer;
+        s->answer = (struct segment){ 0 };
+        ring_writer_answered(&s->ring, s->peer.addr);
+        sender_settle(port, SENDER_ANSWERED);
+    }
+    ended = s->ended;
+    corrupt = s->corrupt;
+    control_unlock();
+    /* relaxed: one byte that says why; nothing is read on the strength of it */
+    cause = (uint8_t)(__atomic_load_n(s->ring.notice, __ATOMIC_RELAXED) >> 32);
+    if (corrupt)
+        return VRD_ERR_PEER_CORRUPT;
+    if (cause != NOTICE_NONE)
+        return cause_error(cause);
+    return ended ? VRD_ERR_PEER_GONE : 0;
+}
+
+int sender_attend(struct port *port)
+{
+    int r = 0;
+
+    if (port->sender.state == SENDER_ENDED)
+        return port->sender.error;
+    if (port->sender.state == SENDER_NEW)
+        return sender_hello(port);
+    /* LINKED: sender_written looks, after the message is there; until then news come by post */
+    if (atomic_load_explicit(&port->attention, memory_order_relaxed))
+        r = sender_adopt(port);
+    return r < 0 ? sender_lost(port, r) : 0;
+}
+
+void sender_unanswered(struct port *port, uint32_t before)
+{
+    struct ring_writer *w = &port->sender.ring;
+    uint64_t notice;
+
+    /* Either the WELCOME is here, and with it the notice; or the owner will look after sending it. */
+    if (sender_adopt(port) < 0)
+        atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+    notice = __atomic_load_n(w->notice, __ATOMIC_RELAXED);
+    if (position_within((uint32_t)notice, before, w->position - before))
+        sender_ring(port, notice);
+}
+
+int sender_prepare(struct port *port, size_t len)
+{
+    struct ring_writer *w = &port->sender.ring;
+    struct frame frame = { .type = FRAME_ATTACH, .extension = w->extension + 1 };
+    struct segment bytes;
+    fd_auto fd = -1;
+    int r;
+
+    if (ring_writer_fits(w, len))
+        return 0;
+    r = ring_writer_refresh(w);
+    if (r < 0)
+        return r;
+    if (!ring_writer_may_attach(w))
+        return VRD_ERR_CHANNEL_FULL;
+    frame.bytes = ring_bytes_size(len, port->max_message);
+    r = segment_create(frame.bytes, &bytes, &fd);
+    if (r < 0)
+        return error_from_errno(-r);
+    control_lock();
+    r = port->sender.tether ? frame_send(port->sender.tether->fd, &frame, &fd, 1) : -EPIPE;
+    control_unlock();
+    if (r < 0) {
+        segment_unmap(&bytes);
+        return r == -EAGAIN ? VRD_ERR_CHANNEL_FULL : error_from_errno(-r);
+    }
+    return ring_writer_attach(w, bytes);
+}
+
+void sender_ring(struct port *port, uint64_t notice)
+{
+    struct ring_writer *w = &port->sender.ring;
+    uint32_t awaited = (uint32_t)notice;
+
+    switch ((notice >> 40) & 0xff) {
+    case RING_FUTEX:
+        futex_wake(&w->slots[(awaited - 1) & w->mask].word, true);
+        break;
+    case RING_TETHER:
+        control_lock();
+        if (port->sender.tether)
+            socket_send(port->sender.tether->fd, "", 1, NULL, 0);
+        control_unlock();
+        reactor_sent();
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- waiting ----------------------------------------------------------------------------------- */
+
+static uint32_t sender_cursor_seen(const struct ring_writer *w)
+{
+    return w->limit - w->capacity;
+}
+
+static bool sender_look(struct port *port)
+{
+    const struct ring_writer *w = &port->sender.ring;
+
+    if (!w->cursor) /* the answer comes by post */
+        return false;
+    for (int i = 0; i < CURSOR_PAUSE; i++)
+        cpu_relax();
+    /* relaxed: ring_writer_refresh loads it again, with acquire */
+    return (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED) != sender_cursor_seen(w);
+}
+
+static void sender_arm(struct port *port)
+{
+    struct ring_writer *w = &port->sender.ring;
+    uint64_t how = futex_many() ? RING_FUTEX : RING_TETHER;
+    uint64_t notice = how << 40 | (uint32_t)(sender_cursor_seen(w) + 1);
+
+    /* relaxed: nobody else writes it; the fence follows in port_doze */
+    if (!w->own || __atomic_load_n(&w->own->notice, __ATOMIC_RELAXED) == notice)
+        return;
+    if (how == RING_TETHER) {
+        control_lock();
+        port->sender.arms++;
+        control_unlock();
+    }
+    __atomic_store_n(&w->own->notice, notice, __ATOMIC_RELAXED);
+}
+
+static size_t sender_points(struct port *port, struct futex_point *points)
+{
+    const struct ring_writer *w = &port->sender.ring;
+
+    if (!w->cursor)
+        return 0;
+    points[0] = (struct futex_point){ .word = w->cursor,
+                                      .value = sender_cursor_seen(w),
+                                      .shared = true };
+    return 1;
+}
+
+static uint64_t sender_ticket(const struct port *port)
+{
+    return (uint64_t)port->sender.state << 32 | sender_cursor_seen(&port->sender.ring);
+}
+
+static bool sender_peer_here(const struct port *port)
+{
+    const struct ring_writer *w = &port->sender.ring;
+    uint16_t cpu = w->cursor ? (uint16_t)(__atomic_load_n(w->cursor, __ATOMIC_RELAXED) >> 32) : 0;
+
+    return cpu != 0 && cpu == cpu_current();
+}
+
+static const struct port_wait sender_waits = {
+    .look = sender_look,
+    .arm = sender_arm,
+    .points = sender_points,
+    .ticket = sender_ticket,
+    .peer_here = sender_peer_here,
+};
+
+int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
+{
+    /* The owner's queue has no room for a HELLO: nothing tells when it has, but it will be soon. */
+    if (port->sender.state == SENDER_NEW)
+        return port_nap(port, cap, HELLO_RETRY);
+    return port_wait(port, cap, &sender_waits, deadline);
+}
+
+/* --- rights ------------------------------------------------------------------------------------ */
+
+int sender_derive(struct port *port, uint32_t rights, int fd)
+{
+    struct sender *s = &port->sender;
+    struct frame frame = { .type = FRAME_DERIVE, .rights = rights };
+    int r = 0;
+
+    if (s->root >= 0) {
+        r = sender_send(port, s->root, &frame, &fd, 1);
+        return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : r;
+    }
+    if (s->unsettled)
+        r = sender_attend(port);
+    if (r < 0)
+        return r;
+    control_lock();
+    r = s->tether ? frame_send(s->tether->fd, &frame, &fd, 1) : -EPIPE;
+    control_unlock();
+    if (r == -EAGAIN)
+        return VRD_ERR_QUOTA_EXCEEDED;
+    return r < 0 ? error_from_errno(-r) : 0;
+}
+
+/* --- life -------------------------------------------------------------------------------------- */
+
+void sender_close(struct port *port)
+{
+    struct sender *s = &port->sender;
+
+    sender_unlink(port, NOTICE_CLOSED);
+    fd_close(&s->root);
+    fd_close(&s->inherited);
+}
+
+/*
+ * Our segment and our byte ring are not mapped here (not inherited), the owner's segment is. The
+ * tether is the parent's: where there is a root, it is not needed; else it is good for one HELLO.
+ */
+void sender_after_fork(struct port *port)
+{
+    struct sender *s = &port->sender;
+
+    ring_writer_forget(&s->ring);
+    segment_unmap(&s->answer);
+    segment_unmap(&s->peer);
+    if (s->tether && s->root < 0)
+        s->inherited = source_take_fd(&s->tether);
+    source_free(&s->tether);
+    source_free(&s->owner_exit);
+    s->ended = s->corrupt = false;
+    s->arms = s->rings = 0;
+    s->owner = 0;
+    if (s->state != SENDER_ENDED)
+        sender_settle(port, s->root >= 0 || s->inherited >= 0 ? SENDER_NEW : SENDER_ENDED);
+    s->error = s->error ? s->error : VRD_ERR_PEER_GONE;
+}
+
+/* --- what the reactor finds ---------------------------------------------------------------------- */
+
+static int sender_welcome(struct source *source, struct datagram *datagram)
+{
+    struct sender *s = &source->port->sender;
+    int pidfd, r;
+
+    if (s->owner != 0 || datagram->pid == 0)
+        return VRD_ERR_PEER_CORRUPT;
+    r = segment_import(datagram->fds[0], LAYOUT_RECEIVER_SIZE, &s->answer);
+    if (r < 0)
+        return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    s->owner = datagram->pid;
+    if (s->owner == control_pid())
+        return 0;
+    pidfd = datagram->pidfd >= 0 ? fd_take(&datagram->pidfd) : process_open(s->owner);
+    if (pidfd < 0) /* gone already: the tether tells; or the kernel does not say: the tether has to do */
+        return 0;
+    s->owner_exit = source_new(source->port, SOURCE_OWNER_EXIT, pidfd);
+    return s->owner_exit ? source_watch(s->owner_exit) : VRD_ERR_OUT_OF_MEMORY;
+}
+
+static int sender_frame(struct source *source, struct datagram *datagram)
+{
+    struct sender *s = &source->port->sender;
+    struct frame frame;
+    int r;
+
+    if (datagram->len == 1)
+        return s->rings++ < s->arms && datagram->n_fds == 0 ? 0 : VRD_ERR_PEER_CORRUPT;
+    r = frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame);
+    if (r < 0)
+        return r;
+    switch (frame.type) {
+    case FRAME_WELCOME:
+        return sender_welcome(source, datagram);
+    case FRAME_CLOSE:
+        return 0; /* a hint: the cause is in the owner's notice */
+    default:
+        return VRD_ERR_PEER_CORRUPT;
+    }
+}
+
+void sender_source_ready(struct source *source)
+{
+    struct port *port = source->port;
+    struct sender *s = &port->sender;
+    int r;
+
+    if (source->kind == SOURCE_OWNER_EXIT) {
+        s->ended = true;
+        source_free(&s->owner_exit);
+        port_post(port);
+        return;
+    }
+    r = source_drain(source, sender_frame);
+    if (r < 0) {
+        s->ended = true;
+        s->corrupt |= r == VRD_ERR_PEER_CORRUPT;
+        source_free(&s->tether);
+    }
+    port_post(port);
+}

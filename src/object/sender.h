@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * sender.h - the sending side of a channel in one process: a right to make links (or one link), and
+ * the link in use.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <veridian/capability.h>
+
+#include "link/ring.h"
+
+struct port;
+struct source;
+
+enum sender_state {
+    SENDER_NEW,      /* no link; the next operation says HELLO                 */
+    SENDER_LINKED,   /* HELLO is said, the owner has not answered              */
+    SENDER_ANSWERED, /* the owner's segment is mapped                          */
+    SENDER_ENDED,    /* for good; `error` says why                             */
+};
+
+struct sender {
+    /* with the pin */
+    struct ring_writer ring;
+    bool unsettled; /* any state but ANSWERED: the fast path has to look closer */
+    enum sender_state state;
+    int error;
+    struct segment peer; /* the owner's segment */
+    int root;            /* a socket that makes links, again and again; or -1                 */
+    int inherited;       /* the tether that the parent left us, good for one HELLO; or -1     */
+    vrd_cap_t twin;      /* the receiving side made together with this one; may be gone       */
+
+    /* with the control lock */
+    struct source *tether;
+    struct source *owner_exit;
+    pid_t owner;
+    struct segment answer; /* of a WELCOME that the pin's holder has not taken over yet       */
+    bool ended;            /* hang-up or exit */
+    bool corrupt;          /* the owner broke the protocol */
+    uint32_t arms;         /* times we asked the owner for a byte on the tether */
+    uint32_t rings;        /* bytes that came */
+};
+
+/* All with the pin held, except where said. */
+
+/* Makes `port` the sender over a root socket, or nothing (-1); takes it. Not yet shown. */
+void sender_init(struct port *port, int root);
+
+/* Says HELLO over `fd`, which stays the caller's. 0 or VRD_ERR_*. */
+int sender_connect(struct port *port, int fd);
+
+/*
+ * Looks at all that is not the plain way of things: 0 when a message may be written, else why not.
+ */
+int sender_attend(struct port *port);
+
+/* In state LINKED, after writing all messages since position `before`. */
+void sender_unanswered(struct port *port, uint32_t before);
+
+/* A message of more than SLOT_INLINE_MAX bytes needs this first: 0 or VRD_ERR_*. */
+int sender_prepare(struct port *port, size_t len);
+
+/* The receiver awaits a position that was just published, as `notice` says. */
+void sender_ring(struct port *port, uint64_t notice);
+
+/* The receiver's cursor went wrong: ends the link, returns VRD_ERR_PEER_CORRUPT. */
+int sender_corrupt(struct port *port);
+
+/* Waits for room; see port_wait. */
+int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
+
+/* A socket by which the owner can be asked for things; -1: none. */
+int sender_socket(const struct port *port);
+
+/* Asks the owner for an invitation whose other end is `fd`. 0 or VRD_ERR_*. */
+int sender_derive(struct port *port, uint32_t rights, int fd);
+
+/* Also with the control lock. */
+void sender_close(struct port *port);
+void sender_after_fork(struct port *port);
+
+/* With the control lock only: the reactor found something on one of the sender's descriptors. */
+void sender_source_ready(struct source *source);

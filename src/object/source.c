@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/source.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <veridian/error.h>
+
+#include "base/error.h"
+#include "base/macro.h"
+#include "object/reactor.h"
+#include "object/receiver.h"
+#include "object/sender.h"
+#include "os/fd.h"
+#include "os/socket.h"
+
+#define DRAIN_MAX 64
+
+/* By descriptor. A token is (serial, descriptor): one of a source that is gone finds another serial. */
+static struct source **sources;
+static size_t sources_size;
+static uint32_t serial;
+
+static uint64_t source_token(const struct source *source)
+{
+    return (uint64_t)source->serial << 32 | (uint32_t)source->fd;
+}
+
+static bool sources_fit(int fd)
+{
+    size_t size = sources_size ? sources_size : 64;
+    struct source **grown;
+
+    if ((size_t)fd < sources_size)
+        return true;
+    while (size <= (size_t)fd)
+        size *= 2;
+    grown = realloc(sources, size * sizeof(struct source *));
+    if (!grown)
+        return false;
+    memset(grown + sources_size, 0, (size - sources_size) * sizeof(struct source *));
+    sources = grown;
+    sources_size = size;
+    return true;
+}
+
+struct source *source_new(struct port *port, enum source_kind kind, int fd)
+{
+    struct source *source = NULL;
+
+    if (sources_fit(fd))
+        source = calloc(1, sizeof(*source));
+    if (!source) {
+        fd_close(&fd);
+        return NULL;
+    }
+    list_init(&source->node);
+    source->fd = fd;
+    source->kind = kind;
+    source->serial = ++serial;
+    source->port = port;
+    sources[fd] = source;
+    return source;
+}
+
+int source_watch(struct source *source)
+{
+    int r;
+
+    if (source->watched)
+        return 0;
+    r = reactor_watch(source->fd, source_token(source));
+    if (r < 0)
+        return error_from_errno(-r);
+    source->watched = true;
+    return 0;
+}
+
+int source_take_fd(struct source **source)
+{
+    struct source *old = *source;
+    int fd = old->fd;
+
+    if (old->watched)
+        reactor_unwatch(fd, source_token(old));
+    sources[fd] = NULL;
+    list_remove(&old->node);
+    free(old);
+    *source = NULL;
+    return fd;
+}
+
+void source_free(struct source **source)
+{
+    int fd;
+
+    if (!*source)
+        return;
+    fd = source_take_fd(source);
+    fd_close(&fd);
+}
+
+int source_drain(struct source *source, int (*handle)(struct source *, struct datagram *))
+{
+    for (int i = 0; i < DRAIN_MAX; i++) {
+        datagram_auto datagram = { .pidfd = -1 };
+        int r = socket_receive(source->fd, &datagram);
+
+        if (r == -EAGAIN)
+            return 0;
+        if (r == 0)
+            return VRD_ERR_PEER_GONE;
+        r = r < 0 ? VRD_ERR_PEER_CORRUPT : handle(source, &datagram);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+void reactor_dispatch(uint64_t token)
+{
+    uint32_t fd = (uint32_t)token;
+    struct source *source = fd < sources_size ? sources[fd] : NULL;
+
+    if (!source || source->serial != token >> 32)
+        return;
+    if (source->kind == SOURCE_TETHER || source->kind == SOURCE_OWNER_EXIT)
+        sender_source_ready(source);
+    else
+        receiver_source_ready(source);
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * source.h - a descriptor that the reactor watches for a port, and what it means there. All under
+ * the control lock.
+ */
+#pragma once
+
+#include <stdint.h>
+#include <stdbool.h>
+
+#include "base/list.h"
+
+struct datagram;
+struct link;
+struct port;
+
+enum source_kind {
+    SOURCE_ROOT,       /* receiver: the object's root socket                        */
+    SOURCE_INVITATION, /* receiver: an invitation not yet used                      */
+    SOURCE_LINK,       /* receiver: the tether of a link                            */
+    SOURCE_LINK_EXIT,  /* receiver: the process at the other end of a link          */
+    SOURCE_TETHER,     /* sender: the tether of its link                            */
+    SOURCE_OWNER_EXIT, /* sender: the process at the other end                      */
+};
+
+struct source {
+    struct list node; /* in a receiver's list of sockets that confer a right */
+    int fd;
+    enum source_kind kind;
+    uint32_t rights; /* of those who hold the other end */
+    uint32_t serial;
+    bool watched;
+    struct port *port;
+    struct link *link;
+};
+
+/* Takes `fd`, also on failure. NULL: out of memory. */
+struct source *source_new(struct port *port, enum source_kind kind, int fd);
+
+/* 0 or VRD_ERR_*. Again and again is fine. */
+int source_watch(struct source *source);
+
+/* Stops watching, closes the descriptor, frees, and sets the pointer to NULL. NULL is fine. */
+void source_free(struct source **source);
+
+/* The same, but hands the descriptor over. */
+int source_take_fd(struct source **source);
+
+/*
+ * Takes all datagrams that wait (a bounded number: then the loop tells again) and calls `handle` for
+ * each, until it returns a negative error. The result is that error, VRD_ERR_PEER_GONE at the end of
+ * the stream, or 0. `handle` must not free the source.
+ */
+int source_drain(struct source *source, int (*handle)(struct source *, struct datagram *));
