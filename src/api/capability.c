@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: MIT */
+#include <veridian/capability.h>
+
+#include <errno.h>
+#include <veridian/channel.h>
+
+#include "api/gate.h"
+#include "base/error.h"
+#include "cap/frame.h"
+#include "object/control.h"
+#include "os/fd.h"
+#include "os/socket.h"
+
+#define RIGHTS_ALL (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
+
+int vrd_cap_close(vrd_cap_t cap)
+{
+    int r;
+    struct port *port = gate_enter(cap, GATE_ANY, &r);
+
+    if (!port)
+        return r;
+    port_close(port);
+    return 0;
+}
+
+static void sender_info(struct port *port, struct vrd_cap_info *info)
+{
+    control_lock();
+    info->owner = port->sender.owner;
+    control_unlock();
+    info->links = port->sender.state == SENDER_LINKED || port->sender.state == SENDER_ANSWERED;
+}
+
+static void receiver_info(struct port *port, struct vrd_cap_info *info)
+{
+    control_lock();
+    info->owner = control_pid();
+    info->links = port->receiver.n_links;
+    control_unlock();
+}
+
+int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
+{
+    int r;
+    struct port *port;
+
+    if (!ret)
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter(cap, GATE_ANY, &r);
+    if (!port)
+        return r;
+    *ret = (struct vrd_cap_info){
+        .kind = VRD_OBJECT_CHANNEL,
+        .rights = port->handle.rights,
+        .generation = cap >> HANDLE_INDEX_BITS,
+        .slots = port->capacity,
+        .max_message_size = port->max_message,
+    };
+    if (port->kind == PORT_SENDER)
+        sender_info(port, ret);
+    else
+        receiver_info(port, ret);
+    gate_leave(port);
+    return 0;
+}
+
+/* --- export: pin held ----------------------------------------------------------------------------- */
+
+/* The invitation is greeted from the owner's end, which then goes to the owner. */
+static int export_send(struct port *port, uint32_t rights, int far)
+{
+    struct frame greeting = { .type = FRAME_GREETING_SEND,
+                              .slots = port->capacity,
+                              .max_message = port->max_message,
+                              .rights = rights };
+    uint8_t buf[FRAME_SIZE];
+    int r;
+
+    frame_encode(&greeting, buf);
+    r = socket_send(far, buf, sizeof(buf), NULL, 0);
+    if (r < 0)
+        return error_from_errno(-r);
+    return sender_derive(port, rights, far);
+}
+
+int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
+{
+    fd_auto near = -1;
+    fd_auto far = -1;
+    struct port *port;
+    int pair[2], r;
+
+    if (!ret_fd || (rights & ~RIGHTS_ALL) != 0 ||
+        ((rights & VRD_RIGHT_SEND) != 0) == ((rights & VRD_RIGHT_RECEIVE) != 0))
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter(cap, VRD_RIGHT_GRANT, &r);
+    if (!port)
+        return r;
+    if ((rights & ~port->handle.rights) != 0) {
+        gate_leave(port);
+        return VRD_ERR_PERMISSION_DENIED;
+    }
+    r = socket_pair(pair);
+    if (r < 0) {
+        gate_leave(port);
+        return error_from_errno(-r);
+    }
+    near = pair[0];
+    far = pair[1];
+    r = port->kind == PORT_SENDER ? export_send(port, rights, far) : receiver_move(port, far, rights);
+    if (r == 0 && port->kind == PORT_RECEIVER)
+        port_close(port);
+    else
+        gate_leave(port);
+    if (r == 0)
+        *ret_fd = fd_take(&near);
+    return r;
+}
+
+/* --- import --------------------------------------------------------------------------------------- */
+
+/* A capability to send: HELLO goes out at once, over the invitation, which is used up by it. */
+static int import_send(const struct frame *greeting, int fd, vrd_cap_t *ret)
+{
+    struct port *port;
+    vrd_cap_t cap;
+    int r;
+
+    if (!(greeting->rights & VRD_RIGHT_SEND) || (greeting->rights & VRD_RIGHT_RECEIVE))
+        return VRD_ERR_PEER_CORRUPT;
+    control_lock();
+    port = port_new(PORT_SENDER, greeting->rights, greeting->slots, greeting->max_message, &cap);
+    control_unlock();
+    if (!port)
+        return VRD_ERR_OUT_OF_MEMORY;
+    sender_init(port, -1);
+    r = sender_connect(port, fd);
+    control_lock();
+    if (r == 0)
+        port_show(port, cap);
+    else
+        port_free(port);
+    control_unlock();
+    if (r == 0)
+        *ret = cap;
+    return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : r;
+}
+
+/* The invitations that follow the greeting. Control lock held. */
+static int import_invitations(struct port *port, int fd, uint32_t count)
+{
+    while (count > 0) {
+        datagram_auto datagram = { .pidfd = -1 };
+        struct frame frame;
+
+        if (socket_receive(fd, &datagram) <= 0 ||
+            frame_decode(datagram.data, datagram.len, datagram.n_fds, &frame) < 0 ||
+            frame.type != FRAME_INVITATIONS || datagram.n_fds > count)
+            return VRD_ERR_PEER_CORRUPT;
+        for (size_t i = 0; i < datagram.n_fds; i++) {
+            if (socket_adopt(datagram.fds[i]) < 0)
+                return VRD_ERR_PEER_CORRUPT;
+            if (receiver_invite(port, fd_take(&datagram.fds[i]), frame.rights) < 0)
+                return VRD_ERR_OUT_OF_MEMORY;
+        }
+        count -= (uint32_t)datagram.n_fds;
+    }
+    return 0;
+}
+
+static int import_receive(const struct frame *greeting, struct datagram *datagram, int fd,
+                          vrd_cap_t *ret)
+{
+    struct port *port;
+    vrd_cap_t cap;
+    int r = 0;
+
+    if (!(greeting->rights & VRD_RIGHT_RECEIVE) || (greeting->rights & VRD_RIGHT_SEND))
+        return VRD_ERR_PEER_CORRUPT;
+    if (datagram->n_fds > 0 && socket_adopt(datagram->fds[0]) < 0)
+        return VRD_ERR_PEER_CORRUPT;
+    control_lock();
+    port = port_new(PORT_RECEIVER, greeting->rights, greeting->slots, greeting->max_message, &cap);
+    if (port) {
+        receiver_init(port);
+        if (datagram->n_fds > 0)
+            r = receiver_root(port, fd_take(&datagram->fds[0]));
+        if (r == 0)
+            r = import_invitations(port, fd, greeting->count);
+        if (r == 0) {
+            port_show(port, cap);
+            *ret = cap;
+        } else {
+            receiver_close(port);
+            port_free(port);
+        }
+    }
+    control_unlock();
+    return port ? r : VRD_ERR_OUT_OF_MEMORY;
+}
+
+int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
+{
+    datagram_auto datagram = { .pidfd = -1 };
+    struct frame greeting = { .type = FRAME_GREETING_SEND, /* where the maker queued none */
+                              .slots = VRD_CHANNEL_SLOTS_DEFAULT,
+                              .max_message = VRD_CHANNEL_MESSAGE_DEFAULT,
+                              .rights = VRD_RIGHT_SEND };
+    fd_auto fd = fd_consume;
+    int r;
+
+    if (!ret || fd < 0 || socket_adopt(fd) < 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = control_ready();
+    if (r < 0)
+        return r;
+    r = socket_receive(fd, &datagram);
+    if (r == 0)
+        return VRD_ERR_PEER_GONE;
+    if (r > 0 && frame_decode(datagram.data, datagram.len, datagram.n_fds, &greeting) < 0)
+        return VRD_ERR_PEER_CORRUPT;
+    if (r < 0 && r != -EAGAIN)
+        return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    switch (greeting.type) {
+    case FRAME_GREETING_SEND:
+        return import_send(&greeting, fd, ret);
+    case FRAME_GREETING_RECEIVE:
+        return import_receive(&greeting, &datagram, fd, ret);
+    default:
+        return VRD_ERR_PEER_CORRUPT;
+    }
+}

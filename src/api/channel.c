@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: MIT */
+#include <veridian/channel.h>
+
+#include <string.h>
+#include <veridian/async_channel.h>
+#include <veridian/error.h>
+
+#include "api/transfer.h"
+#include "base/error.h"
+#include "object/control.h"
+#include "os/fd.h"
+#include "os/socket.h"
+
+#define RIGHTS_SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
+#define RIGHTS_RECEIVER (VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
+
+/* Both ports over the two ends of a root pair; takes both. Control lock held. */
+static int channel_make(const struct vrd_channel_options *options, int root[2], vrd_cap_t *ret_send,
+                        vrd_cap_t *ret_recv)
+{
+    uint32_t slots = (uint32_t)options->slots;
+    vrd_cap_t send = VRD_CAP_NONE, recv = VRD_CAP_NONE;
+    struct port *sender, *receiver;
+    fd_auto near = root[0];
+    fd_auto far = root[1];
+
+    sender = port_new(PORT_SENDER, RIGHTS_SENDER, slots, options->max_message_size, &send);
+    if (!sender)
+        return VRD_ERR_OUT_OF_MEMORY;
+    receiver = port_new(PORT_RECEIVER, RIGHTS_RECEIVER, slots, options->max_message_size, &recv);
+    if (!receiver) {
+        port_free(sender);
+        return VRD_ERR_OUT_OF_MEMORY;
+    }
+    receiver_init(receiver);
+    if (receiver_root(receiver, fd_take(&far)) < 0) {
+        port_free(receiver);
+        port_free(sender);
+        return VRD_ERR_OUT_OF_MEMORY;
+    }
+    sender_init(sender, fd_take(&near));
+    sender->sender.twin = recv;
+    port_show(sender, send);
+    port_show(receiver, recv);
+    *ret_send = send;
+    *ret_recv = recv;
+    return 0;
+}
+
+/* 0, with the defaults filled in, or VRD_ERR_INVALID_ARGUMENT. */
+static int channel_options_check(struct vrd_channel_options *options)
+{
+    static const uint64_t zero[sizeof(options->reserved) / sizeof(uint64_t)];
+
+    if (memcmp(options->reserved, zero, sizeof(zero)) != 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    if (options->slots == 0)
+        options->slots = VRD_CHANNEL_SLOTS_DEFAULT;
+    if (options->max_message_size == 0)
+        options->max_message_size = VRD_CHANNEL_MESSAGE_DEFAULT;
+    if (options->slots > VRD_CHANNEL_SLOTS_MAX || options->max_message_size > PTRDIFF_MAX / 16)
+        return VRD_ERR_INVALID_ARGUMENT;
+    return 0;
+}
+
+int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t *ret_send,
+                            vrd_cap_t *ret_recv)
+{
+    struct vrd_channel_options filled = options ? *options : (struct vrd_channel_options){ 0 };
+    int root[2];
+    int r;
+
+    if (!ret_send || !ret_recv || channel_options_check(&filled) < 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = control_ready();
+    if (r < 0)
+        return r;
+    r = socket_pair(root);
+    if (r < 0)
+        return error_from_errno(-r);
+    control_lock();
+    r = channel_make(&filled, root, ret_send, ret_recv);
+    control_unlock();
+    return r;
+}
+
+int vrd_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
+{
+    struct vrd_channel_options options = { .slots = slots };
+
+    if (slots == 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    return vrd_channel_create_with(&options, ret_send, ret_recv);
+}
+
+int vrd_send_timed(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+
+    if (unlikely(!port))
+        return r;
+    if (likely(transfer_send_small(port, data, len))) {
+        gate_leave(port);
+        return 0;
+    }
+    return transfer_send(port, cap, &(struct ring_message){ .data = transfer_unconst(data), .len = len },
+                         timeout_ns);
+}
+
+int vrd_send(vrd_cap_t cap, const void *data, size_t len)
+{
+    return vrd_send_timed(cap, data, len, VRD_FOREVER);
+}
+
+ssize_t vrd_receive_timed(vrd_cap_t cap, void *buf, size_t size, int64_t timeout_ns)
+{
+    struct ring_message message = { .data = buf };
+    struct link *link;
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
+    ssize_t n;
+
+    if (unlikely(!port))
+        return r;
+    n = transfer_receive_small(port, buf, size, timeout_ns != 0);
+    if (likely(n >= 0)) {
+        gate_leave(port);
+        return n;
+    }
+    r = transfer_receive(port, cap, &message, size, timeout_ns, &link);
+    if (r < 0)
+        return r;
+    gate_leave(port);
+    return (ssize_t)message.len;
+}
+
+ssize_t vrd_receive(vrd_cap_t cap, void *buf, size_t size)
+{
+    return vrd_receive_timed(cap, buf, size, VRD_FOREVER);
+}
+
+/* --- async_channel.h ----------------------------------------------------------------------------- */
+
+int vrd_async_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
+{
+    return vrd_channel_create(slots, ret_send, ret_recv);
+}
+
+int vrd_send_async(vrd_cap_t cap, const void *data, size_t len)
+{
+    return vrd_send_timed(cap, data, len, 0);
+}
+
+ssize_t vrd_receive_async(vrd_cap_t cap, void *buf, size_t size)
+{
+    return vrd_receive_timed(cap, buf, size, 0);
+}

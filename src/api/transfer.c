@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+#include "api/transfer.h"
+
+#include "base/clock.h"
+
+/* One attempt. */
+static int send_try(struct port *port, const struct ring_message *message)
+{
+    struct ring_writer *w = &port->sender.ring;
+    uint32_t before;
+    int r = 0;
+
+    if (!transfer_send_settled(port)) {
+        if (port->sender.state == SENDER_ANSWERED) /* its notice may be why */
+            atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+        r = sender_attend(port);
+    }
+    if (r == 0 && message->len > SLOT_INLINE_MAX)
+        r = sender_prepare(port, message->len);
+    if (r == 0) {
+        before = w->position;
+        r = ring_write(w, message);
+        if (r == 0 && port->sender.state == SENDER_LINKED)
+            sender_unanswered(port, before);
+        else if (r == 0)
+            transfer_wake(port, before);
+    }
+    return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port) : r;
+}
+
+int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+                       int64_t timeout_ns)
+{
+    int64_t deadline = 0;
+    int r;
+
+    if (!timeout_valid(timeout_ns) || (!message->data && message->len > 0)) {
+        r = VRD_ERR_INVALID_ARGUMENT;
+    } else if (message->len > port->max_message) {
+        r = VRD_ERR_MESSAGE_TOO_LARGE;
+    } else {
+        r = send_try(port, message);
+        if (r == VRD_ERR_CHANNEL_FULL && timeout_ns != 0)
+            deadline = clock_deadline(timeout_ns);
+    }
+    while (r == VRD_ERR_CHANNEL_FULL && timeout_ns != 0) {
+        if (deadline != CLOCK_NEVER && clock_now() >= deadline) {
+            r = VRD_ERR_TIMEOUT;
+            break;
+        }
+        r = sender_wait(port, cap, deadline);
+        if (r < 0)
+            return r; /* closed: the pin is given back */
+        r = send_try(port, message);
+    }
+    if (r < 0)
+        gate_leave(port);
+    return r;
+}
+
+int transfer_send(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+                  int64_t timeout_ns)
+{
+    int r = transfer_send_keep(port, cap, message, timeout_ns);
+
+    if (r == 0)
+        gate_leave(port);
+    return r;
+}
+
+int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *message, size_t size,
+                     int64_t timeout_ns, struct link **ret_link)
+{
+    int64_t deadline = 0;
+    int r;
+
+    if (!timeout_valid(timeout_ns) || (!message->data && size > 0)) {
+        gate_leave(port);
+        return VRD_ERR_INVALID_ARGUMENT;
+    }
+    r = receiver_take(port, message, size, ret_link);
+    if (r == VRD_ERR_CHANNEL_EMPTY && timeout_ns == 0 && receiver_refresh(port))
+        r = receiver_take(port, message, size, ret_link);
+    if (r == VRD_ERR_CHANNEL_EMPTY && timeout_ns != 0)
+        deadline = clock_deadline(timeout_ns);
+    while (r == VRD_ERR_CHANNEL_EMPTY && timeout_ns != 0) {
+        if (deadline != CLOCK_NEVER && clock_now() >= deadline) {
+            r = VRD_ERR_TIMEOUT;
+            break;
+        }
+        r = receiver_wait(port, cap, deadline);
+        if (r < 0)
+            return r; /* closed: the pin is given back */
+        r = receiver_take(port, message, size, ret_link);
+    }
+    if (r < 0)
+        gate_leave(port);
+    return r;
+}

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * transfer.h - moving one message through a port: the fast path, which is most of a program's life,
+ * and the way that everything else takes. All with the pin held, as the gate left it.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "api/gate.h"
+#include "object/link.h"
+
+#define TRANSFER_LOOKS 256 /* at the current link, before anything slower is tried */
+
+/* Reads only, whatever its type says: a struct ring_message serves both directions. */
+static inline void *transfer_unconst(const void *data)
+{
+    return (void *)(uintptr_t)data;
+}
+
+/*
+ * Sends `message`, waiting up to timeout_ns for room. Gives the pin back, whatever happens. Errors
+ * as vrd_send_timed.
+ */
+int transfer_send(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+                  int64_t timeout_ns);
+
+/* As transfer_send, but keeps the pin on success. */
+int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+                       int64_t timeout_ns);
+
+/*
+ * Receives into `message`, waiting up to timeout_ns. 0 with the pin held and the link that it came
+ * from; or an error, as vrd_receive_timed, with the pin given back.
+ */
+int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *message, size_t size,
+                     int64_t timeout_ns, struct link **ret_link);
+
+/* Is there news that the fast path does not deal with? */
+static inline bool transfer_send_settled(const struct port *port)
+{
+    /* relaxed: two notes that say "look closer"; looking takes the lock */
+    return likely(!port->sender.unsettled &&
+                  atomic_load_explicit(&port->attention, memory_order_relaxed) == 0 &&
+                  (uint8_t)(__atomic_load_n(port->sender.ring.notice, __ATOMIC_RELAXED) >> 32) ==
+                      NOTICE_NONE);
+}
+
+/* After publishing from `before` on: does the receiver sleep on one of the positions? */
+static inline void transfer_wake(struct port *port, uint32_t before)
+{
+    const struct ring_writer *w = &port->sender.ring;
+    uint64_t notice;
+
+    /* The processor may do this load before the store is visible: see docs/design.md, "Sleep". */
+    compiler_barrier();
+    notice = __atomic_load_n(w->notice, __ATOMIC_RELAXED);
+    if (unlikely(position_within((uint32_t)notice, before, w->position - before)))
+        sender_ring(port, notice);
+}
+
+/* A plain message of up to SLOT_INLINE_MAX bytes on a link in good order with room. */
+static inline bool transfer_send_small(struct port *port, const void *data, size_t len)
+{
+    struct ring_writer *w = &port->sender.ring;
+
+    if (unlikely(len > SLOT_INLINE_MAX || (!data && len > 0) || !transfer_send_settled(port)))
+        return false;
+    if (unlikely(ring_write_small(w, data, len) < 0))
+        return false;
+    transfer_wake(port, w->position - 1);
+    return true;
+}
+
+/* A plain message from the current link: its length, or -1 for the slow path to find out more. */
+static inline ssize_t transfer_receive_small(struct port *port, void *buf, size_t size, bool wait)
+{
+    struct receiver *rx = &port->receiver;
+    struct link *link = rx->current;
+    enum ring_state state;
+    uint64_t word;
+    ssize_t n;
+
+    if (unlikely(!link || rx->budget == 0 || link->ending || (!buf && size > 0)))
+        return -1;
+    state = ring_peek(&link->ring, &word);
+    if (state == RING_EMPTY && wait && rx->n_active == 1 && link->ring.cpu != cpu_current())
+        for (int i = 0; i < TRANSFER_LOOKS && state == RING_EMPTY; i++)
+            state = ring_peek(&link->ring, &word);
+    if (state != RING_READY || unlikely(!slot_is_small(word)))
+        return -1;
+    n = ring_read_small(&link->ring, word, buf, size);
+    if (unlikely(n < 0))
+        return -1;
+    receiver_took(rx, link);
+    return n;
+}
