@@ -22,7 +22,6 @@ function(veridian_add_test source)
 
   file(GLOB companions CONFIGURE_DEPENDS "${folder}/*.c")
   list(FILTER companions EXCLUDE REGEX "/test_[^/]*\\.c$")
-  list(TRANSFORM companions PREPEND "${CMAKE_CURRENT_SOURCE_DIR}/")
 
   add_executable(${name} ${source} ${companions})
   # The test library comes first: its warm-up calls the library.
