@@ -1,0 +1,98 @@
+#!/bin/sh
+# Runs an example and checks what it did. FOLDER is where the programs are.
+#   check.sh FOLDER hello
+#   check.sh FOLDER producer_consumer
+#   check.sh FOLDER move BYTES MESSAGE   moves a random file through the pipeline, in MESSAGE bytes
+#   check.sh FOLDER kill STAGE           kills a stage while all three wait for messages
+#   check.sh FOLDER choke STAGE          stops a stage until the others wait for it, and kills it
+set -eu
+
+folder=$1
+what=$2
+limit="timeout -k 1 ${CHECK_SECONDS:-60}"
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+mkdir "$scratch/tmp"
+export TMPDIR="$scratch/tmp"
+
+fail() {
+    echo "check.sh: $*" >&2
+    cat "$scratch"/*.txt >&2 || true
+    exit 1
+}
+
+# Nothing may be left in the folder for temporary files.
+check_tidy() {
+    [ -z "$(ls -A "$TMPDIR")" ] || fail "files left behind: $(ls -A "$TMPDIR")"
+}
+
+check_hello() {
+    $limit "$folder/hello" > "$scratch/out.txt" || fail "hello failed"
+    [ "$(cat "$scratch/out.txt")" = "Hello from the other process" ] || fail "no greeting"
+}
+
+check_producer_consumer() {
+    $limit "$folder/producer_consumer" > "$scratch/out.txt" || fail "producer_consumer failed"
+    grep -q '^1000000 squares' "$scratch/out.txt" || fail "squares are missing"
+}
+
+check_move() {
+    head -c "$1" /dev/urandom > "$scratch/in"
+    $limit "$folder/pipeline/pipeline" -r 1 -m "$2" -o "$scratch/moved" "$scratch/in" \
+        > "$scratch/out.txt" 2> "$scratch/err.txt" || fail "the pipeline failed"
+    cmp "$scratch/in" "$scratch/moved" || fail "the file has changed"
+    [ ! -s "$scratch/err.txt" ] || fail "complaints"
+    grep -q 'gain' "$scratch/out.txt" || fail "no figures"
+}
+
+pid_of() {
+    sed -n "s/^pipeline: $1 is process //p" "$scratch/err.txt"
+}
+
+# Starts the pipeline with these options and returns when its programs are there.
+start() {
+    truncate -s 16G "$scratch/in"
+    $limit "$folder/pipeline/pipeline" -v -r 1 -t veridian "$@" "$scratch/in" \
+        > "$scratch/out.txt" 2> "$scratch/err.txt" &
+    launcher=$!
+    until [ -n "$(pid_of writer)" ]; do
+        kill -0 "$launcher" || fail "the pipeline did not start"
+        sleep 0.02
+    done
+    stages="$(pid_of reader) $(pid_of transformer) $(pid_of writer)"
+}
+
+# After the death of a stage the others end by themselves, and say why.
+check_death() {
+    status=0
+    wait "$launcher" || status=$?
+    [ "$status" -eq 1 ] || fail "exit status $status after a stage was killed"
+    grep -q "the $1 was killed by signal 9" "$scratch/err.txt" || fail "the death went unnoticed"
+    for other in reader transformer writer; do
+        [ "$other" = "$1" ] || grep -q "the $other failed" "$scratch/err.txt" ||
+            fail "the $other did not end with an error"
+    done
+    for pid in $stages; do
+        ! kill -0 "$pid" 2> "$scratch/gone.txt" || fail "process $pid is left"
+    done
+}
+
+check_kill() {
+    start -p paced -R 10
+    sleep 0.5
+    kill -KILL "$(pid_of "$1")" || fail "the $1 had gone already"
+    check_death "$1"
+}
+
+check_choke() {
+    start -p saturated
+    kill -STOP "$(pid_of "$1")" || fail "the $1 had gone already"
+    sleep 0.5
+    kill -KILL "$(pid_of "$1")"
+    check_death "$1"
+}
+
+shift 2
+"check_$what" "$@"
+check_tidy
