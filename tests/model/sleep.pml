@@ -12,6 +12,10 @@
  *            most 10 ms, look again, and only then sleep for good. It begins anew after every return
  *            that was not the pure timeout. (The 2 us for which the library looks again are one look
  *            here: more looks only find more.)
+ *   HELLO    with this macro the owner (the reader) has not answered yet when the run begins, and the
+ *            writer cannot see its segment: each send ends with one non-blocking read of the tether (a
+ *            system call), and only when WELCOME was there the flag is looked at, in the same send. The
+ *            reader sends WELCOME before it looks at the ring for the first time.
  *   signals  a few sleeps end early for no reason of ours.
  *   hardware the store buffers; a store that was in one at the clock reading has drained when the sleep
  *            of 10 ms runs to its end. Nothing else is assumed about time.
@@ -28,7 +32,8 @@
  * clock is read before flag and fence), BROKEN_NO_FENCE (no fence between flag and clock),
  * BROKEN_NO_REARM (sleeps for good also after an early return), BROKEN_RUNG (the flag counts arms, the
  * waker keeps the last count that it rang for), BROKEN_WAKE_FIRST (looks at the flag before it
- * publishes).
+ * publishes); with HELLO: BROKEN_WELCOME_LATE (WELCOME is sent at any time, whatever the reader is at),
+ * BROKEN_WELCOME_ONLY (the send that finds WELCOME leaves the flag to the next one).
  */
 #ifndef N
 #define N 2
@@ -48,8 +53,6 @@
 #define THREADS 2
 #define DEPTH (N + 2)
 
-#define NOBODY 255
-
 #include "tso.pml"
 
 byte asleep[THREADS]; /* the word + 1 on which the kernel has queued the thread, or 0 */
@@ -58,6 +61,10 @@ byte signals = SIGNALS;
 byte sent;  /* ghosts: positions */
 byte taken;
 bool stopped;
+
+#ifdef HELLO
+bool welcome; /* on the tether */
+#endif
 
 /* A system call that compares and queues in one step; entering it empties the store buffer. */
 inline futex_queue(t, word, expected)
@@ -176,16 +183,39 @@ inline publish(pos)
     atomic { store(W, WORD(pos), next(pos)); sent = next(pos) }
 }
 
+/* The end of a send. */
+inline wake_reader(first, n)
+{
+#ifdef HELLO
+    if
+    :: welcomed -> wake_if_awaited(W, first, n, WORD(flag))
+    :: !welcomed ->
+        atomic { fence(W); welcomed = welcome }
+#ifndef BROKEN_WELCOME_ONLY
+        if
+        :: welcomed -> wake_if_awaited(W, first, n, WORD(flag))
+        :: else
+        fi
+#endif
+    fi
+#else
+    wake_if_awaited(W, first, n, WORD(flag))
+#endif
+}
+
 proctype writer()
 {
     byte pos, seen, cursor, n, flag;
     bool timed_out;
+#ifdef HELLO
+    bool welcomed;
+#endif
 
     do
     :: distance(pos, seen) < N ->
         n = 1;
 #ifdef BROKEN_WAKE_FIRST
-        wake_if_awaited(W, pos, n, WORD(pos));
+        wake_reader(pos, n);
 #endif
         publish(pos);
         if
@@ -193,10 +223,13 @@ proctype writer()
         :: skip
         fi;
 #ifndef BROKEN_WAKE_FIRST
-        wake_if_awaited(W, pos, n, WORD(flag));
+        wake_reader(pos, n);
 #endif
         atomic { pos = (pos + n) % M; n = 0 }
     :: distance(pos, seen) == N ->
+#ifdef HELLO
+        atomic { welcome -> welcomed = true } /* waits at the tether */
+#endif
         cursor = mem[CURSOR];
         if
         :: cursor != seen -> seen = cursor
@@ -213,6 +246,9 @@ proctype reader()
     byte pos, got, flag;
     bool timed_out;
 
+#if defined(HELLO) && !defined(BROKEN_WELCOME_LATE)
+    atomic { fence(R); welcome = true }
+#endif
     do
     :: got = mem[WORD(pos)];
         if
@@ -227,6 +263,10 @@ progress:
         got = 0
     od
 }
+
+#ifdef BROKEN_WELCOME_LATE
+active proctype reactor() { welcome = true }
+#endif
 
 proctype hardware()
 {
