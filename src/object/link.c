@@ -73,6 +73,7 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
 {
     struct link *link = calloc(1, sizeof(*link));
     fd_auto own_fd = -1;
+    int r;
 
     if (!link)
         return NULL;
@@ -89,7 +90,12 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
         link->tether->link = link;
         link->tether->rights = rights;
     }
-    if (!link->tether || link_watch(link, port, datagram) < 0 || link_welcome(link, own_fd) < 0) {
+    r = -ENOMEM;
+    if (link->tether && link_watch(link, port, datagram) == 0)
+        r = link_welcome(link, own_fd);
+    if (r == -EPIPE) { /* a sender that has sent and gone: what it sent is drained all the same */
+        link->ended = true;
+    } else if (r < 0) {
         link_free(link, NOTICE_CLOSED, false);
         return NULL;
     }
