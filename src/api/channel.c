@@ -93,41 +93,46 @@ int vrd_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
     return vrd_channel_create_with(&options, ret_send, ret_recv);
 }
 
-int vrd_send_timed(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns)
+/* --- sending and receiving: nothing but the fast path, and a way out of it -------------------------- */
+
+static __attribute__((noinline)) int send_slow(vrd_cap_t cap, const void *data, size_t len,
+                                               int64_t timeout_ns)
 {
+    struct ring_message message = { .data = transfer_unconst(data), .len = len };
     int r;
     struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
 
-    if (unlikely(!port))
-        return r;
-    if (likely(transfer_send_small(port, data, len))) {
-        gate_leave(port);
-        return 0;
-    }
-    return transfer_send(port, cap, &(struct ring_message){ .data = transfer_unconst(data), .len = len },
-                         timeout_ns);
+    return port ? transfer_send(port, cap, &message, timeout_ns) : r;
 }
 
-int vrd_send(vrd_cap_t cap, const void *data, size_t len)
+hot_inline int send_plain(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns)
 {
-    return vrd_send_timed(cap, data, len, VRD_FOREVER);
+    struct port *port = gate_try(cap, VRD_RIGHT_SEND);
+    uint64_t notice;
+
+    if (unlikely(!port))
+        return send_slow(cap, data, len, timeout_ns);
+    if (unlikely(!transfer_send_small(port, data, len))) {
+        gate_leave_biased();
+        return send_slow(cap, data, len, timeout_ns);
+    }
+    notice = transfer_awaited(port, port->sender.ring.position - 1);
+    if (unlikely(notice != 0))
+        return transfer_send_end(port, notice);
+    gate_leave_biased();
+    return 0;
 }
 
-ssize_t vrd_receive_timed(vrd_cap_t cap, void *buf, size_t size, int64_t timeout_ns)
+static __attribute__((noinline)) ssize_t receive_slow(vrd_cap_t cap, void *buf, size_t size,
+                                                      int64_t timeout_ns)
 {
     struct ring_message message = { .data = buf };
     struct link *link;
     int r;
     struct port *port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
-    ssize_t n;
 
-    if (unlikely(!port))
+    if (!port)
         return r;
-    n = transfer_receive_small(port, buf, size, timeout_ns != 0);
-    if (likely(n >= 0)) {
-        gate_leave(port);
-        return n;
-    }
     r = transfer_receive(port, cap, &message, size, timeout_ns, &link);
     if (r < 0)
         return r;
@@ -135,9 +140,46 @@ ssize_t vrd_receive_timed(vrd_cap_t cap, void *buf, size_t size, int64_t timeout
     return (ssize_t)message.len;
 }
 
+hot_inline ssize_t receive_plain(vrd_cap_t cap, void *buf, size_t size, int64_t timeout_ns)
+{
+    struct port *port = gate_try(cap, VRD_RIGHT_RECEIVE);
+    struct link *link;
+    uint64_t notice;
+    ssize_t n;
+
+    if (unlikely(!port))
+        return receive_slow(cap, buf, size, timeout_ns);
+    link = port->receiver.current;
+    n = transfer_receive_small(port, buf, size, timeout_ns != 0);
+    if (unlikely(n < 0)) {
+        gate_leave_biased();
+        return receive_slow(cap, buf, size, timeout_ns);
+    }
+    notice = receiver_took(&port->receiver, link);
+    if (unlikely(notice != 0))
+        return transfer_receive_end(port, link, notice, n);
+    gate_leave_biased();
+    return n;
+}
+
+int vrd_send(vrd_cap_t cap, const void *data, size_t len)
+{
+    return send_plain(cap, data, len, VRD_FOREVER);
+}
+
+int vrd_send_timed(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns)
+{
+    return send_plain(cap, data, len, timeout_ns);
+}
+
 ssize_t vrd_receive(vrd_cap_t cap, void *buf, size_t size)
 {
-    return vrd_receive_timed(cap, buf, size, VRD_FOREVER);
+    return receive_plain(cap, buf, size, VRD_FOREVER);
+}
+
+ssize_t vrd_receive_timed(vrd_cap_t cap, void *buf, size_t size, int64_t timeout_ns)
+{
+    return receive_plain(cap, buf, size, timeout_ns);
 }
 
 /* --- async_channel.h ----------------------------------------------------------------------------- */
@@ -149,10 +191,10 @@ int vrd_async_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_r
 
 int vrd_send_async(vrd_cap_t cap, const void *data, size_t len)
 {
-    return vrd_send_timed(cap, data, len, 0);
+    return send_plain(cap, data, len, 0);
 }
 
 ssize_t vrd_receive_async(vrd_cap_t cap, void *buf, size_t size)
 {
-    return vrd_receive_timed(cap, buf, size, 0);
+    return receive_plain(cap, buf, size, 0);
 }

@@ -10,30 +10,30 @@
 
 #include "object/port.h"
 
-/* The slow path of taking the pin: first use in a process, another thread's bias. 0 or VRD_ERR_*. */
-int gate_lock(struct handle *handle);
-
-/* Any of `rights` will do. NULL: *ret_error says why. Leave with gate_leave. */
-static inline struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
+/*
+ * The usual way: the capability is this thread's. NULL: not so, or something is wrong; gate_enter
+ * finds out. Leave with gate_leave_biased.
+ */
+hot_inline struct port *gate_try(vrd_cap_t cap, uint32_t right)
 {
     struct handle *handle = handle_find(cap);
 
-    if (unlikely(!handle)) {
-        *ret_error = VRD_ERR_INVALID_CAPABILITY;
+    if (unlikely(!handle || !pin_try_biased(&handle->pin)))
         return NULL;
-    }
-    if (unlikely(!pin_try_biased(&handle->pin))) {
-        *ret_error = gate_lock(handle);
-        if (*ret_error < 0)
-            return NULL;
-    }
-    if (likely(handle->cap == cap && (handle->rights & rights) != 0))
+    if (likely(handle->cap == cap && (handle->rights & right) != 0))
         return port_of(handle);
-    *ret_error = cap != VRD_CAP_NONE && handle->cap == cap ? VRD_ERR_PERMISSION_DENIED
-                                                           : VRD_ERR_INVALID_CAPABILITY;
-    pin_leave(&handle->pin);
+    pin_leave_biased();
     return NULL;
 }
+
+/* After gate_try. */
+hot_inline void gate_leave_biased(void)
+{
+    pin_leave_biased();
+}
+
+/* Any of `rights` will do. NULL: *ret_error says why. Leave with gate_leave. */
+struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error);
 
 static inline void gate_leave(struct port *port)
 {

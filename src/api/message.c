@@ -120,7 +120,7 @@ static size_t batch_write(struct port *port, const struct vrd_message *messages,
         if (ring_write(w, &out) < 0)
             break;
     }
-    transfer_wake(port, before);
+    sender_ring(port, transfer_awaited(port, before));
     return i;
 }
 

@@ -3,6 +3,20 @@
 
 #include "base/clock.h"
 
+int transfer_send_end(struct port *port, uint64_t notice)
+{
+    sender_ring(port, notice);
+    gate_leave(port);
+    return 0;
+}
+
+ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t notice, ssize_t n)
+{
+    link_ring(link, notice);
+    gate_leave(port);
+    return n;
+}
+
 /* One attempt. */
 static int send_try(struct port *port, const struct ring_message *message)
 {
@@ -23,7 +37,7 @@ static int send_try(struct port *port, const struct ring_message *message)
         if (r == 0 && port->sender.state == SENDER_LINKED)
             sender_unanswered(port, before);
         else if (r == 0)
-            transfer_wake(port, before);
+            sender_ring(port, transfer_awaited(port, before));
     }
     return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port) : r;
 }

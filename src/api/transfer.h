@@ -40,7 +40,7 @@ int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *mess
                      int64_t timeout_ns, struct link **ret_link);
 
 /* Is there news that the fast path does not deal with? */
-static inline bool transfer_send_settled(const struct port *port)
+hot_inline bool transfer_send_settled(const struct port *port)
 {
     /* relaxed: two notes that say "look closer"; looking takes the lock */
     return likely(!port->sender.unsettled &&
@@ -49,8 +49,11 @@ static inline bool transfer_send_settled(const struct port *port)
                       NOTICE_NONE);
 }
 
-/* After publishing from `before` on: does the receiver sleep on one of the positions? */
-static inline void transfer_wake(struct port *port, uint32_t before)
+/*
+ * After publishing from `before` on: the receiver's notice if it awaits one of the positions, for
+ * sender_ring; else 0.
+ */
+hot_inline uint64_t transfer_awaited(const struct port *port, uint32_t before)
 {
     const struct ring_writer *w = &port->sender.ring;
     uint64_t notice;
@@ -58,31 +61,27 @@ static inline void transfer_wake(struct port *port, uint32_t before)
     /* The processor may do this load before the store is visible: see docs/design.md, "Sleep". */
     compiler_barrier();
     notice = __atomic_load_n(w->notice, __ATOMIC_RELAXED);
-    if (unlikely(position_within((uint32_t)notice, before, w->position - before)))
-        sender_ring(port, notice);
+    return unlikely(position_within((uint32_t)notice, before, w->position - before)) ? notice : 0;
 }
 
 /* A plain message of up to SLOT_INLINE_MAX bytes on a link in good order with room. */
-static inline bool transfer_send_small(struct port *port, const void *data, size_t len)
+hot_inline bool transfer_send_small(struct port *port, const void *data, size_t len)
 {
-    struct ring_writer *w = &port->sender.ring;
-
-    if (unlikely(len > SLOT_INLINE_MAX || (!data && len > 0) || !transfer_send_settled(port)))
-        return false;
-    if (unlikely(ring_write_small(w, data, len) < 0))
-        return false;
-    transfer_wake(port, w->position - 1);
-    return true;
+    return likely(len <= SLOT_INLINE_MAX && (data || len == 0) && transfer_send_settled(port) &&
+                  ring_write_small(&port->sender.ring, data, len));
 }
 
+/* Rings and gives the pin back; for the end of a fast path. */
+int transfer_send_end(struct port *port, uint64_t notice);
+ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t notice, ssize_t n);
+
 /* A plain message from the current link: its length, or -1 for the slow path to find out more. */
-static inline ssize_t transfer_receive_small(struct port *port, void *buf, size_t size, bool wait)
+hot_inline ssize_t transfer_receive_small(struct port *port, void *buf, size_t size, bool wait)
 {
-    struct receiver *rx = &port->receiver;
+    const struct receiver *rx = &port->receiver;
     struct link *link = rx->current;
     enum ring_state state;
     uint64_t word;
-    ssize_t n;
 
     if (unlikely(!link || rx->budget == 0 || link->ending || (!buf && size > 0)))
         return -1;
@@ -92,9 +91,5 @@ static inline ssize_t transfer_receive_small(struct port *port, void *buf, size_
             state = ring_peek(&link->ring, &word);
     if (state != RING_READY || unlikely(!slot_is_small(word)))
         return -1;
-    n = ring_read_small(&link->ring, word, buf, size);
-    if (unlikely(n < 0))
-        return -1;
-    receiver_took(rx, link);
-    return n;
+    return ring_read_small(&link->ring, word, buf, size);
 }

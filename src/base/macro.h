@@ -7,6 +7,9 @@
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* For the few functions that are a message's way. */
+#define hot_inline __attribute__((always_inline)) static inline
+
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
 #define container_of(pointer, type, member) \

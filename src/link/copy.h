@@ -12,8 +12,7 @@
 
 #include "base/macro.h"
 
-__attribute__((always_inline)) static inline void copy_small(void *restrict to,
-                                                             const void *restrict from, size_t len)
+hot_inline void copy_small(void *restrict to, const void *restrict from, size_t len)
 {
     uint8_t *t = to;
     const uint8_t *f = from;

@@ -107,34 +107,30 @@ int ring_writer_attach(struct ring_writer *w, struct segment bytes);
  */
 int ring_write(struct ring_writer *w, const struct ring_message *message);
 
-static inline uint64_t slot_word(uint32_t sequence, size_t len, unsigned kind)
+hot_inline uint64_t slot_word(uint32_t sequence, size_t len, unsigned kind)
 {
     return (uint64_t)cpu_current() << 48 | (uint64_t)(kind & 0xff) << 40 | (uint64_t)len << 32 |
            sequence;
 }
 
 /* Publishes what is in the slot. release: pairs with the acquire in ring_peek. */
-static inline void slot_publish(struct slot *slot, uint64_t word)
+hot_inline void slot_publish(struct slot *slot, uint64_t word)
 {
     __atomic_store_n(&slot->word, word, __ATOMIC_RELEASE);
 }
 
-/* A plain message of at most SLOT_INLINE_MAX bytes. Errors as ring_write. */
-static inline int ring_write_small(struct ring_writer *w, const void *data, size_t len)
+/* A plain message of at most SLOT_INLINE_MAX bytes. False: ring_write finds out why not. */
+hot_inline bool ring_write_small(struct ring_writer *w, const void *data, size_t len)
 {
     uint32_t position = w->position;
     struct slot *slot = &w->slots[position & w->mask];
 
-    if (unlikely(position == w->limit)) {
-        int r = ring_writer_refresh(w);
-
-        if (r < 0)
-            return r;
-    }
+    if (unlikely(position == w->limit))
+        return false;
     copy_small(slot->head, data, len);
     slot_publish(slot, slot_word(position + 1, len, SLOT_INLINE));
     w->position = position + 1;
-    return 0;
+    return true;
 }
 
 /* --- the reader ------------------------------------------------------------------------------ */
@@ -174,7 +170,7 @@ int ring_reader_attach(struct ring_reader *r, uint32_t number, struct segment se
 enum ring_state { RING_EMPTY, RING_READY, RING_CORRUPT };
 
 /* What is at the reader's position? *ret_word is the copy to work with. */
-static inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_word)
+hot_inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_word)
 {
     /* acquire: pairs with the release in slot_publish */
     uint64_t word = __atomic_load_n(&r->slots[r->position & r->mask].word, __ATOMIC_ACQUIRE);
@@ -190,7 +186,7 @@ static inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *r
 }
 
 /* Says how far the reader is. release: pairs with the acquire in ring_writer_refresh. */
-static inline void ring_advance(struct ring_reader *r, uint64_t word)
+hot_inline void ring_advance(struct ring_reader *r, uint64_t word)
 {
     r->position++;
     r->cpu = (uint16_t)(word >> 48);
@@ -199,24 +195,19 @@ static inline void ring_advance(struct ring_reader *r, uint64_t word)
 }
 
 /* A message that ring_read_small may take: plain, inline. */
-static inline bool slot_is_small(uint64_t word)
+hot_inline bool slot_is_small(uint64_t word)
 {
     return ((word >> 40) & 0xff) == SLOT_INLINE;
 }
 
-/*
- * Takes a plain inline message: its length, VRD_ERR_MESSAGE_TOO_LARGE (over `size`, kept) or
- * VRD_ERR_PEER_CORRUPT.
- */
-static inline ssize_t ring_read_small(struct ring_reader *r, uint64_t word, void *buf, size_t size)
+/* Takes a plain inline message: its length, or -1 (it is kept): ring_read finds out why not. */
+hot_inline ssize_t ring_read_small(struct ring_reader *r, uint64_t word, void *buf, size_t size)
 {
     const struct slot *slot = &r->slots[r->position & r->mask];
     size_t len = (word >> 32) & 0xff;
 
-    if (unlikely(len > size))
-        return len > SLOT_INLINE_MAX ? VRD_ERR_PEER_CORRUPT : VRD_ERR_MESSAGE_TOO_LARGE;
-    if (unlikely(len > SLOT_INLINE_MAX))
-        return VRD_ERR_PEER_CORRUPT;
+    if (unlikely(len > size || len > SLOT_INLINE_MAX))
+        return -1;
     copy_small(buf, slot->head, len);
     ring_advance(r, word);
     return (ssize_t)len;

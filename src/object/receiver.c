@@ -264,7 +264,7 @@ static int receiver_take_current(struct port *port, struct ring_message *message
         break;
     }
     if (r == 0) {
-        receiver_took(rx, link);
+        link_ring(link, receiver_took(rx, link));
     } else if (r == VRD_ERR_MESSAGE_TOO_LARGE) {
         rx->oversize = link;
         rx->oversize_at = link->ring.position;
@@ -328,7 +328,7 @@ int receiver_discard(struct port *port)
         ring_peek(&link->ring, &word) != RING_READY)
         return VRD_ERR_CHANNEL_EMPTY;
     ring_drop(&link->ring, word);
-    receiver_took(rx, link);
+    link_ring(link, receiver_took(rx, link));
     return 0;
 }
 

@@ -79,16 +79,18 @@ void receiver_after_fork(struct port *port);
 /* With the control lock only: the reactor found something on one of the receiver's descriptors. */
 void receiver_source_ready(struct source *source);
 
-/* After a message was taken from `link`. */
-static inline void receiver_took(struct receiver *rx, struct link *link)
+/*
+ * After a message was taken from `link`. The result is what the sender's notice says if it awaits
+ * just this cursor, for link_ring; else 0.
+ */
+hot_inline uint64_t receiver_took(struct receiver *rx, struct link *link)
 {
     /* relaxed: see docs/design.md, "Sleep"; the compiler keeps it behind the store of the cursor */
     uint64_t notice = __atomic_load_n(link->ring.notice, __ATOMIC_RELAXED);
 
-    if (unlikely((uint32_t)notice == link->ring.position))
-        link_ring(link, notice);
     link->heard = ++rx->heard;
     rx->budget -= rx->budget > 0;
     link->drain_left -= link->ending;
     rx->poll = true;
+    return unlikely((uint32_t)notice == link->ring.position) ? notice : 0;
 }

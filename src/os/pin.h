@@ -59,7 +59,7 @@ static inline bool pin_thread_known(void)
 bool pin_thread_register(void);
 
 /* The fast path: true means the pin is held. */
-static inline bool pin_try_biased(struct pin *pin)
+hot_inline bool pin_try_biased(struct pin *pin)
 {
     struct pin_thread *self = pin_self;
 
@@ -76,14 +76,19 @@ static inline bool pin_try_biased(struct pin *pin)
 /* Takes the pin whoever has it; needs pin_thread_known(). */
 void pin_lock(struct pin *pin);
 
+/* Gives the pin back after pin_try_biased. release: pairs with the acquire in pin_take_bias. */
+hot_inline void pin_leave_biased(void)
+{
+    atomic_store_explicit(&pin_self->busy, NULL, memory_order_release);
+}
+
 /* Gives the pin back, however it was taken. */
 static inline void pin_leave(struct pin *pin)
 {
     struct pin_thread *self = pin_self;
 
-    /* release: pairs with the acquire of `busy` in pin_lock of the thread that takes the bias */
     if (likely(atomic_load_explicit(&self->busy, memory_order_relaxed) == pin))
-        atomic_store_explicit(&self->busy, NULL, memory_order_release);
+        pin_leave_biased();
     else
         pthread_mutex_unlock(&pin->mutex);
 }
