@@ -102,12 +102,14 @@ struct message *stage_message_new(const struct stage_options *options)
 
 FILE *stage_file_open(const struct stage_options *options, const char *mode)
 {
+    static char buffer[1 << 18];
+
     if (options->file_fd < 0)
         misused();
     FILE *file = fdopen(options->file_fd, mode);
     if (!file)
         stage_fail("cannot open the file", VRD_ERR_SYSTEM);
-    setvbuf(file, NULL, _IOFBF, 1 << 20);
+    setvbuf(file, buffer, _IOFBF, sizeof(buffer));
     __fsetlocking(file, FSETLOCKING_BYCALLER);
     return file;
 }
