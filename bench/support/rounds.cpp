@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <regex>
 
 namespace bench {
 
@@ -72,7 +73,7 @@ class SetUp {
     {
         Transports kept;
         for (auto &transport : all)
-            if (transport->name().find(only) != std::string::npos)
+            if (std::regex_search(transport->name(), std::regex(only)))
                 kept.push_back(std::move(transport));
         return kept;
     }
@@ -94,8 +95,9 @@ class SetUp {
         Metrics ignored;
         pace_[t].round_ns = settings_.round_ns;
         pace_[t].ns_each = contest_.round(pair_, t, 16, ignored);
-        pace_[t].ns_each = contest_.round(pair_, t, operations(t), ignored);
-        pace_[t].sleeps = one_cpu_ || pair_.switches().voluntary > 0;
+        const uint64_t n = operations(t);
+        pace_[t].ns_each = contest_.round(pair_, t, n, ignored);
+        pace_[t].sleeps = one_cpu_ || pair_.switches().voluntary * 10 > static_cast<long>(n);
         if (pace_[t].sleeps)
             pace_[t].round_ns *= 8; // slow operations: enough of them for a quantile
     }

@@ -21,7 +21,7 @@ struct Settings {
     size_t set_ups = 4;    // fresh memory and a fresh fork so many times
     double round_ns = 3e6; // how long a round takes; short, to fit between two disturbances
     uint64_t contest_ns = UINT64_C(7000000000); // at most for one contest
-    std::string only;                           // part of the competitors' names
+    std::string only; // regular expression for the competitors' names
 };
 
 // Takes our options out of argv and leaves the others to Google Benchmark.
