@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/transfer.h"
 
+#include <sched.h>
+
 #include "base/clock.h"
+
+#define LOOKS 256 /* for about as long as an answer takes that is on its way */
 
 int transfer_send_end(struct port *port, uint64_t notice)
 {
@@ -15,6 +19,19 @@ ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t noti
     link_ring(link, notice);
     gate_leave(port);
     return n;
+}
+
+enum ring_state transfer_look(const struct ring_reader *ring, uint64_t *ret_word)
+{
+    enum ring_state state = RING_EMPTY;
+
+    if (ring->cpu != 0 && ring->cpu == cpu_current()) { /* the sender cannot run while we look */
+        sched_yield();
+        return ring_peek(ring, ret_word);
+    }
+    for (int i = 0; i < LOOKS && state == RING_EMPTY; i++)
+        state = ring_peek(ring, ret_word);
+    return state;
 }
 
 /* One attempt. */

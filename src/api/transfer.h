@@ -13,8 +13,6 @@
 #include "api/gate.h"
 #include "object/link.h"
 
-#define TRANSFER_LOOKS 256 /* at the current link, before anything slower is tried */
-
 /* Reads only, whatever its type says: a struct ring_message serves both directions. */
 static inline void *transfer_unconst(const void *data)
 {
@@ -38,6 +36,9 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_messa
  */
 int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *message, size_t size,
                      int64_t timeout_ns, struct link **ret_link);
+
+/* Nothing there: looks a little longer, as ring_peek, before anything slower is tried. */
+enum ring_state transfer_look(const struct ring_reader *ring, uint64_t *ret_word);
 
 /* Is there news that the fast path does not deal with? */
 hot_inline bool transfer_send_settled(const struct port *port)
@@ -86,9 +87,8 @@ hot_inline ssize_t transfer_receive_small(struct port *port, void *buf, size_t s
     if (unlikely(!link || rx->budget == 0 || link->ending || (!buf && size > 0)))
         return -1;
     state = ring_peek(&link->ring, &word);
-    if (state == RING_EMPTY && wait && rx->n_active == 1 && link->ring.cpu != cpu_current())
-        for (int i = 0; i < TRANSFER_LOOKS && state == RING_EMPTY; i++)
-            state = ring_peek(&link->ring, &word);
+    if (state == RING_EMPTY && wait && rx->n_active == 1)
+        state = transfer_look(&link->ring, &word);
     if (state != RING_READY || unlikely(!slot_is_small(word)))
         return -1;
     return ring_read_small(&link->ring, word, buf, size);

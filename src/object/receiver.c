@@ -23,6 +23,7 @@
 #define BUSY_POLL_NS 1000000 /* ... while messages keep coming */
 #define POLL_NS 20000      /* between two looks at the sockets while a caller polls */
 #define LINKS_MAX 65536
+#define FETCHES 8          /* so many drains take more than a socket's queue can hold */
 
 _Static_assert(HOT_MAX < FUTEX_POINTS_MAX, "one point is the bell");
 
@@ -225,7 +226,7 @@ static int receiver_fetch(struct link *link)
     int r;
 
     control_lock();
-    if (link->tether)
+    for (int i = 0; i < FETCHES && link->tether && (i == 0 || !link->tether->drained); i++)
         receiver_source_ready(link->tether);
     r = link->corrupt ? VRD_ERR_PEER_CORRUPT : link_adopt(link);
     control_unlock();
@@ -571,11 +572,13 @@ static int receiver_hello(struct source *source, const struct frame *hello,
     struct receiver *rx = &port->receiver;
     struct link *link;
 
-    if (datagram->pid == 0) /* sent before credentials were asked for: nobody */
+    if (!(source->rights & VRD_RIGHT_SEND))
         return VRD_ERR_PEER_CORRUPT;
     if (hello->slots > port->capacity || hello->max_message > port->max_message)
         return VRD_ERR_PEER_CORRUPT;
-    if (rx->n_links >= LINKS_MAX)
+    /* pid 0 is nobody whom we could watch: sent before credentials were asked for, or from where
+     * our pid namespace does not reach */
+    if (datagram->pid == 0 || rx->n_links >= LINKS_MAX)
         return 0; /* refused: the new tether closes, the sender sees that */
     link = link_new(port, hello, datagram, source->rights);
     if (!link)

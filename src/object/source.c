@@ -100,17 +100,31 @@ void source_free(struct source **source)
     fd_close(&fd);
 }
 
+/* A datagram could not be had. What then? */
+static int source_failed(const struct source *source, int error)
+{
+    if (error == -ENOMEM || error == -ENOBUFS) /* it waits where it was */
+        return 0;
+    /* No room for its descriptors: a request is refused, and all others may still come. */
+    if (error == -EMFILE && source->kind != SOURCE_LINK && source->kind != SOURCE_TETHER)
+        return 0;
+    return error == -EMFILE ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
+}
+
 int source_drain(struct source *source, int (*handle)(struct source *, struct datagram *))
 {
+    source->drained = false;
     for (int i = 0; i < DRAIN_MAX; i++) {
         datagram_auto datagram = { .pidfd = -1 };
         int r = socket_receive(source->fd, &datagram);
 
-        if (r == -EAGAIN)
+        if (r == -EAGAIN) {
+            source->drained = true;
             return 0;
+        }
         if (r == 0)
             return VRD_ERR_PEER_GONE;
-        r = r < 0 ? VRD_ERR_PEER_CORRUPT : handle(source, &datagram);
+        r = r < 0 ? source_failed(source, r) : handle(source, &datagram);
         if (r < 0)
             return r;
     }

@@ -30,6 +30,7 @@ struct source {
     uint32_t rights; /* of those who hold the other end */
     uint32_t serial;
     bool watched;
+    bool drained; /* the last source_drain left nothing */
     struct port *port;
     struct link *link;
 };

@@ -150,8 +150,10 @@ int socket_receive(int fd, struct datagram *ret)
     ret->len = (size_t)n;
     if (n == 0) /* the end, or an empty datagram, which no one of us sends */
         r = 0;
-    if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+    if (msg.msg_flags & MSG_TRUNC)
         r = -EPROTO;
+    else if (msg.msg_flags & MSG_CTRUNC) /* there was room in `control`: not so in our table */
+        r = -EMFILE;
     if (r <= 0)
         datagram_deinit(ret);
     errno = saved;

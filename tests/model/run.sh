@@ -4,7 +4,7 @@
 # whole state space, with every statement reached, and each deliberately broken one must fail, for the
 # reason that it was broken for.
 #
-#   run.sh [model...]       all models, or those named (publish sleep cold pin death)
+#   run.sh [model...]       all models, or those named (publish sleep cold crowd pin death)
 #
 # Needs spin and a C compiler ($CC, else cc).
 
@@ -98,6 +98,7 @@ fails sleep "-DSIGNALS=0 -DBROKEN_NO_FENCE" -E "(taken==sent)"
 fails sleep "-DSIGNALS=1 -DBROKEN_NO_REARM" -E "(taken==sent)"
 fails sleep "-DSIGNALS=0 -DBROKEN_RUNG" -E "(taken==sent)"
 fails sleep "-DSIGNALS=0 -DBROKEN_WAKE_FIRST" -E "(taken==sent)"
+fails sleep "-DSIGNALS=0 -DBROKEN_FRESH_WORD" -E "(taken==sent)"
 fails sleep "-DHELLO -DSIGNALS=0 -DBROKEN_WELCOME_LATE" -E "(taken==sent)"
 fails sleep "-DHELLO -DSIGNALS=0 -DBROKEN_WELCOME_ONLY" -E "(taken==sent)"
 
@@ -106,6 +107,10 @@ fails cold "-DMESSAGES=6 -DBROKEN_ONE_LOOK" -E "(taken==sent)"
 fails cold "-DMESSAGES=6 -DBROKEN_EARLY_BYTE" -E "(taken==sent)"
 fails cold "-DMESSAGES=6 -DBROKEN_RING_FIRST" -E "(taken==sent)"
 fails cold "-DMESSAGES=6 -DBROKEN_RING_TWICE" -E "(rung<=arms)"
+
+passes crowd "-DMESSAGES=3" -E
+fails crowd "-DMESSAGES=3 -DBROKEN_KEEP_BELL" -E "(position==sent)"
+fails crowd "-DMESSAGES=3 -DBROKEN_WAKE_ONE" -E "(position==sent)"
 
 passes pin "" ""
 passes pin "-DCLOSE" ""

@@ -32,7 +32,8 @@
  * clock is read before flag and fence), BROKEN_NO_FENCE (no fence between flag and clock),
  * BROKEN_NO_REARM (sleeps for good also after an early return), BROKEN_RUNG (the flag counts arms, the
  * waker keeps the last count that it rang for), BROKEN_WAKE_FIRST (looks at the flag before it
- * publishes); with HELLO: BROKEN_WELCOME_LATE (WELCOME is sent at any time, whatever the reader is at),
+ * publishes), BROKEN_FRESH_WORD (the kernel compares with the word as it was after the look, not with
+ * the one that was looked at); with HELLO: BROKEN_WELCOME_LATE (WELCOME is sent at any time, whatever the reader is at),
  * BROKEN_WELCOME_ONLY (the send that finds WELCOME leaves the flag to the next one).
  */
 #ifndef N
@@ -62,6 +63,13 @@ byte sent;  /* ghosts: positions */
 byte taken;
 bool stopped;
 
+#ifdef BROKEN_FRESH_WORD
+byte fresh[THREADS];
+#define EXPECTED(t, expected) fresh[t]
+#else
+#define EXPECTED(t, expected) expected
+#endif
+
 #ifdef HELLO
 bool welcome; /* on the tether */
 #endif
@@ -69,10 +77,13 @@ bool welcome; /* on the tether */
 /* A system call that compares and queues in one step; entering it empties the store buffer. */
 inline futex_queue(t, word, expected)
 {
+#ifdef BROKEN_FRESH_WORD
+    fresh[t] = mem[word];
+#endif
     atomic {
         fence(t);
         if
-        :: mem[word] == expected -> asleep[t] = word + 1
+        :: mem[word] == EXPECTED(t, expected) -> asleep[t] = word + 1
         :: else
         fi
     }
