@@ -6,7 +6,9 @@ option(VERIDIAN_INSTALL "Write the install rules" ${PROJECT_IS_TOP_LEVEL})
 option(VERIDIAN_WERROR "Treat warnings as errors" OFF)
 option(VERIDIAN_FUZZ "Build the fuzz targets (clang) instead of the tests" OFF)
 
-set(VERIDIAN_WITH_URING AUTO CACHE STRING "Run the reactor on io_uring where the kernel allows it")
+# src/os/loop.c says why epoll comes first.
+set(VERIDIAN_WITH_URING AUTO CACHE STRING
+  "io_uring for the reactor: ON before epoll, AUTO after it (where liburing is found), OFF never")
 set_property(CACHE VERIDIAN_WITH_URING PROPERTY STRINGS AUTO ON OFF)
 set(VERIDIAN_SANITIZE "" CACHE STRING "Sanitizers: address (with undefined), thread, or empty")
 set_property(CACHE VERIDIAN_SANITIZE PROPERTY STRINGS "" address thread)

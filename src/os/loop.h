@@ -25,8 +25,11 @@ struct loop {
 };
 
 extern const struct loop_ops loop_epoll;
+#ifdef VRD_HAVE_URING
+extern const struct loop_ops loop_uring;
+#endif
 
-/* The best loop that this kernel lets us have. 0 or -errno. */
+/* The best loop that this build has and this kernel lets us have. 0 or -errno. */
 int loop_open(struct loop **ret);
 
 /*
