@@ -1,23 +1,25 @@
 /*
  * A cold link: the reader does not poll it, the sender rings one byte on the tether.
  *
- *   sender   send: store the slot word of position p (plain), compiler barrier, load the reader's mark;
- *            if the mark names p, send one byte on the tether. May stop for ever after any send.
- *   reader   polls the link while it is hot. When it goes quiet: mark = position awaited, fence, read the
- *            clock, look again, look once more when 10 ms have passed, and only then stop polling. A
- *            byte, early or late, makes the link hot again, and so does what a look finds.
+ *   sender   send: store the slot word of position p (plain), compiler barrier, load the reader's
+ *            mark; if the mark names p, send one byte on the tether. May stop for ever after any
+ *            send.
+ *   reader   polls the link while it is hot. When it goes quiet: mark = position awaited, fence,
+ *            read the clock, look again, look once more when 10 ms have passed, and only then stop
+ *            polling. A byte, early or late, makes the link hot again, and so does what a look
+ *            finds.
  *   hardware the store buffers. A system call (the byte) empties the sender's.
  *
  * Nobody clears the mark; 0 is no mark, so that no position is awaited before the first arm.
  *
- * Property: when nothing can move any more, the sender has stopped by its own choice and the reader has
- * taken every message. And an honest sender never sends more bytes than there were arms, when arms at
- * the position that is marked already are not counted again (more bytes are PEER_CORRUPT).
+ * Property: when nothing can move any more, the sender has stopped by its own choice and the reader
+ * has taken every message. And an honest sender never sends more bytes than there were arms, when
+ * arms at the position that is marked already are not counted again (more bytes are PEER_CORRUPT).
  *
- * Broken on purpose: BROKEN_ONE_LOOK (stops polling right after fence and look), BROKEN_EARLY_BYTE (a
- * byte that comes before the 10 ms are over is taken and the link goes cold all the same),
- * BROKEN_RING_FIRST (looks at the mark before it publishes), BROKEN_RING_TWICE (rings for any position
- * from the marked one on).
+ * Broken on purpose: BROKEN_ONE_LOOK (stops polling right after fence and look), BROKEN_EARLY_BYTE
+ * (a byte that comes before the 10 ms are over is taken and the link goes cold all the same),
+ * BROKEN_RING_FIRST (looks at the mark before it publishes), BROKEN_RING_TWICE (rings for any
+ * position from the marked one on).
  */
 #ifndef MESSAGES
 #define MESSAGES 6

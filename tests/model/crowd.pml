@@ -1,23 +1,25 @@
 /*
  * Several threads of one process receive on one capability and sleep there.
  *
- *   sender   as in sleep.pml: store the slot word of position p, load the flag, futex wake (all who sleep
- *            on that word) only if the flag equals p. May stop for ever after any send.
- *   thread   receives under the pin, which it gives back while it sleeps. To sleep: flag = the position
- *            awaited, fence, clock; when that is another position than the one armed before, it rings the
- *            private bell for those who sleep already, because they sleep on the word of a position that
- *            the flag no longer names. Then it samples the bell, looks again, sleeps at most 10 ms on
- *            bell and slot word, and for good only after the pure timeout, when a look finds nothing and
- *            the position is still the same. May stop receiving after any receive, also when that ended
- *            without a message (its time was up).
- *   hardware the sender's store buffer. Flag and fence are one step here; the pin's hand-over is a fence.
+ *   sender   as in sleep.pml: store the slot word of position p, load the flag, futex wake (all who
+ *            sleep on that word) only if the flag equals p. May stop for ever after any send.
+ *   thread   receives under the pin, which it gives back while it sleeps. To sleep: flag = the
+ *            position awaited, fence, clock; when that is another position than the one armed
+ *            before, it rings the private bell for those who sleep already, because they sleep on
+ *            the word of a position that the flag no longer names. Then it samples the bell, looks
+ *            again, sleeps at most 10 ms on bell and slot word, and for good only after the pure
+ *            timeout, when a look finds nothing and the position is still the same. May stop
+ *            receiving after any receive, also when that ended without a message (its time was up).
+ *   hardware the sender's store buffer. Flag and fence are one step here; the pin's hand-over is a
+ *            fence.
  *
  * Property: when nothing can move any more, the sender has stopped by its own choice, and no thread
  * sleeps beside a message that has not been taken.
  *
- * Broken on purpose: BROKEN_KEEP_BELL (does not ring the bell: when the sender is preempted between slot
- * word and flag, it finds the flag of the next position already, and who sleeps on this one sleeps on,
- * also after the thread that armed the next one has left), BROKEN_WAKE_ONE (one sleeper a wake).
+ * Broken on purpose: BROKEN_KEEP_BELL (does not ring the bell: when the sender is preempted between
+ * slot word and flag, it finds the flag of the next position already, and who sleeps on this one
+ * sleeps on, also after the thread that armed the next one has left), BROKEN_WAKE_ONE (one sleeper
+ * a wake).
  */
 #ifndef MESSAGES
 #define MESSAGES 3

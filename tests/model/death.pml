@@ -2,23 +2,25 @@
  * The end of a link: what was published is received before PEER_GONE, and PEER_GONE comes.
  *
  *   sender   sends at most MESSAGES messages as in sleep.pml, then closes.
- *   kernel   may kill the sender between any two steps. In either case the tether hangs up some time
- *            after the sender's last store has drained (the exit runs behind it on the same CPU).
- *   reactor  of the receiving process, told of the hang-up at any later time: posts it to the list, bumps
- *            the private word, wakes who sleeps on that. It also does so for an event of another link.
+ *   kernel   may kill the sender between any two steps. In either case the tether hangs up some
+ *            time after the sender's last store has drained (the exit runs behind it on the same
+ *            CPU).
+ *   reactor  of the receiving process, told of the hang-up at any later time: posts it to the list,
+ *            bumps the private word, wakes who sleeps on that. It also does so for an event of
+ *            another link.
  *   reader   receive: samples the private word, adopts what was posted, then looks at the slot: a
- *            message is taken; none after the hang-up was adopted is PEER_GONE; else it arms its flag and
- *            sleeps on the slot word and the private word together, at most 10 ms first and then for
- *            good, as in sleep.pml. After every return it starts from the top.
- *   futex_waitv  compares and queues on one word after the other, not on both at once; a wake in between
- *            makes it return.
+ *            message is taken; none after the hang-up was adopted is PEER_GONE; else it arms its
+ *            flag and sleeps on the slot word and the private word together, at most 10 ms first
+ *            and then for good, as in sleep.pml. After every return it starts from the top.
+ *   futex_waitv  compares and queues on one word after the other, not on both at once; a wake in
+ *            between makes it return.
  *   hardware the store buffers of all three.
  *
- * A sender that waits for space when the reader dies is the same with the cursor word in the place of
- * the slot word: the private word has to be sampled before the look there, too.
+ * A sender that waits for space when the reader dies is the same with the cursor word in the place
+ * of the slot word: the private word has to be sampled before the look there, too.
  *
- * Property: the reader ends, with PEER_GONE, and has by then received all that was published, in order.
- * (A reader that sleeps for ever is an invalid end state.)
+ * Property: the reader ends, with PEER_GONE, and has by then received all that was published, in
+ * order. (A reader that sleeps for ever is an invalid end state.)
  *
  * Broken on purpose: BROKEN_NO_DRAIN (looks before it adopts: PEER_GONE without a look after the
  * hang-up), BROKEN_SAMPLE_LATE (samples the private word after the look), BROKEN_BUMP_FIRST (the
@@ -61,7 +63,9 @@ inline futex_wake(t, which, word)
     atomic {
         fence(t);
         if
-        :: (queued & which) && (which == ON_PRIVATE || slot_queued == word) -> queued = 0; woken = true
+        :: (queued & which) && (which == ON_PRIVATE || slot_queued == word) ->
+            queued = 0;
+            woken = true
         :: else
         fi
     }

@@ -3,26 +3,26 @@
  * instruction.
  *
  *   user     pin, fast: busy = object (plain), compiler barrier, bias == me? (plain load), work,
- *            busy = 0 (plain).
- *            pin, slow, when the bias is not mine: busy = 0, lock the mutex; if some thread has the
- *            bias: bias = nobody, membarrier, wait until that thread's busy is not this object. Work,
- *            unlock. Or, any time it holds the mutex, give itself the bias: after the work, or before it
- *            and then the work is done outside of the mutex, with busy set.
- *   closer   (CLOSE) takes the bias away in the same way and advances the object's generation, which every
- *            user compares with its handle's once it holds the pin.
+ *            busy = 0 (plain). pin, slow, when the bias is not mine: busy = 0, lock the mutex; if
+ *            some thread has the bias: bias = nobody, membarrier, wait until that thread's busy is
+ *            not this object. Work, unlock. Or, any time it holds the mutex, give itself the bias:
+ *            after the work, or before it and then the work is done outside of the mutex, with busy
+ *            set.
+ *   closer   (CLOSE) takes the bias away in the same way and advances the object's generation,
+ *            which every user compares with its handle's once it holds the pin.
  *   membarrier  the private expedited one: every other thread of the process passes a full fence at
  *            some point during the call, one after the other, not all at once.
  *   hardware the store buffers. The mutex's unlock is a plain store, too.
  *
  * Work is a load and a store of an ordinary variable. Users go on for ever or stop after any use.
  *
- * Property: one worker at a time, and each sees what the one before it wrote; nobody works on an object
- * of a later generation; no deadlock. With pan -l also: no endless run without work.
+ * Property: one worker at a time, and each sees what the one before it wrote; nobody works on an
+ * object of a later generation; no deadlock. With pan -l also: no endless run without work.
  *
  * Broken on purpose: BROKEN_NO_MEMBARRIER, BROKEN_NO_BUSY (does not look at busy),
- * BROKEN_BIAS_NO_BUSY (works on a bias that it gave itself without busy), BROKEN_CHECK_FIRST (looks at the
- * bias before it sets busy), BROKEN_OLD_GENERATION (CLOSE: compares the generation before it holds the
- * pin).
+ * BROKEN_BIAS_NO_BUSY (works on a bias that it gave itself without busy), BROKEN_CHECK_FIRST (looks
+ * at the bias before it sets busy), BROKEN_OLD_GENERATION (CLOSE: compares the generation before it
+ * holds the pin).
  */
 #define BIAS 0 /* thread + 1, or nobody */
 #define MUTEX 1

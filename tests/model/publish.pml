@@ -1,25 +1,26 @@
 /*
  * Publishing a message and giving its slot back: one sender, one reader, a ring of N slots.
  *
- *   sender   send of a message: look whether the slot at the private position is free (distance of the
- *            position from a private copy of the cursor, re-read only when that copy says full),
- *            write the payload words in any order, then the slot word = position + 1. Plain stores.
+ *   sender   send of a message: look whether the slot at the private position is free (distance of
+ *            the position from a private copy of the cursor, re-read only when that copy says
+ *            full), write the payload words in any order, then the slot word = position + 1. Plain
+ *            stores.
  *   reader   receive: poll the word of the slot at the private position, copy the payload, then
  *            publish the cursor. Plain stores.
- *   kernel   may kill the sender between any two steps (or never); the reader sees the hang-up at some
- *            time after everything that the sender had stored has drained.
+ *   kernel   may kill the sender between any two steps (or never); the reader sees the hang-up at
+ *            some time after everything that the sender had stored has drained.
  *   hardware the store buffers of both.
  *
  * Positions run freely and wrap at M (2^32 in the library); the run never ends by itself, so the
  * search covers rings that have gone round any number of times.
  *
- * Property: every message is taken once, in order and whole; no store reaches a slot whose message the
- * reader has not copied; the cursor always passes the sender's check of it; nobody gets stuck; after
- * the death of the sender the reader takes all that was published, and then ends.
+ * Property: every message is taken once, in order and whole; no store reaches a slot whose message
+ * the reader has not copied; the cursor always passes the sender's check of it; nobody gets stuck;
+ * after the death of the sender the reader takes all that was published, and then ends.
  *
  * Broken on purpose: BROKEN_WORD_FIRST (slot word before the payload), BROKEN_CURSOR_FIRST (cursor
- * before the copy), BROKEN_FULL (one message too many in the ring), BROKEN_NO_DRAIN (the reader believes
- * the hang-up without looking at the ring once more).
+ * before the copy), BROKEN_FULL (one message too many in the ring), BROKEN_NO_DRAIN (the reader
+ * believes the hang-up without looking at the ring once more).
  */
 #ifndef N
 #define N 2
@@ -49,8 +50,8 @@ byte published; /* ghost: position after the last slot word that was stored */
 byte copied;    /* ghost: position after the last message that the reader has copied */
 
 /*
- * The slot word and both payload words of a message hold its position + 1: when one of them reaches a
- * slot, the message that was there a lap ago must have been copied, and this one not yet.
+ * The slot word and both payload words of a message hold its position + 1: when one of them reaches
+ * a slot, the message that was there a lap ago must have been copied, and this one not yet.
  */
 #define on_commit(t, a, v) assert(t == R || distance(v + M - 1, copied) < N)
 

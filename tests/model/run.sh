@@ -1,7 +1,7 @@
 #!/bin/sh
 #
-# Checks the Promela models of the protocols with spin, exhaustively: the correct ones must pass over the
-# whole state space, with every statement reached, and each deliberately broken one must fail, for the
+# Checks the Promela models of the protocols with spin: the correct ones must pass over the whole
+# state space, with every statement reached, and each deliberately broken one must fail, for the
 # reason that it was broken for.
 #
 #   run.sh [model...]       all models, or those named (publish sleep cold crowd pin death)

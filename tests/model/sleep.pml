@@ -1,40 +1,41 @@
 /*
  * Sleeping and waking without a fence on the waking side, in both directions of one link.
  *
- *   writer   send of one message, or of a batch of two: store the slot words from position p on (plain),
- *            compiler barrier, load the reader's flag once (plain); futex wake only if the flag lies
- *            among the positions just published. Waits in the same way for the cursor when the ring is
- *            full. May stop sending for ever after any send.
- *   reader   receive: take the message, publish the cursor (plain), compiler barrier, load the writer's
- *            flag; futex wake only if it equals that cursor. Waits for the next slot word when the ring
- *            is empty.
- *   wait_for what both do to wait: flag = position awaited, fence, read the clock, look again, sleep at
- *            most 10 ms, look again, and only then sleep for good. It begins anew after every return
- *            that was not the pure timeout. (The 2 us for which the library looks again are one look
- *            here: more looks only find more.)
- *   HELLO    with this macro the owner (the reader) has not answered yet when the run begins, and the
- *            writer cannot see its segment: each send ends with one non-blocking read of the tether (a
- *            system call), and only when WELCOME was there the flag is looked at, in the same send. The
- *            reader sends WELCOME before it looks at the ring for the first time.
+ *   writer   send of one message, or of a batch of two: store the slot words from position p on
+ *            (plain), compiler barrier, load the reader's flag once (plain); futex wake only if the
+ *            flag lies among the positions just published. Waits in the same way for the cursor
+ *            when the ring is full. May stop sending for ever after any send.
+ *   reader   receive: take the message, publish the cursor (plain), compiler barrier, load the
+ *            writer's flag; futex wake only if it equals that cursor. Waits for the next slot word
+ *            when the ring is empty.
+ *   wait_for what both do to wait: flag = position awaited, fence, read the clock, look again,
+ *            sleep at most 10 ms, look again, and only then sleep for good. It begins anew after
+ *            every return that was not the pure timeout. (The 2 us for which the library looks
+ *            again are one look here: more looks only find more.)
+ *   HELLO    with this macro the owner (the reader) has not answered yet when the run begins, and
+ *            the writer cannot see its segment: each send ends with one non-blocking read of the
+ *            tether (a system call), and only when WELCOME was there the flag is looked at, in the
+ *            same send. The reader sends WELCOME before it looks at the ring for the first time.
  *   signals  a few sleeps end early for no reason of ours.
- *   hardware the store buffers; a store that was in one at the clock reading has drained when the sleep
- *            of 10 ms runs to its end. Nothing else is assumed about time.
+ *   hardware the store buffers; a store that was in one at the clock reading has drained when the
+ *            sleep of 10 ms runs to its end. Nothing else is assumed about time.
  *
- * Nobody ever clears a flag, and nobody remembers whether it has already woken. Positions wrap at M, and
- * the run has no end but the writer's choice to stop.
+ * Nobody ever clears a flag, and nobody remembers whether it has already woken. Positions wrap at
+ * M, and the run has no end but the writer's choice to stop.
  *
- * Property: no lost wake-up. When nothing can move any more, the writer has stopped by its own choice
- * and the reader has taken every message that was sent. (A thread preempted at any point is just an
- * interleaving.) With pan -l also: no endless run in which the reader takes nothing. Together: every
- * message is received in the end.
+ * Property: no lost wake-up. When nothing can move any more, the writer has stopped by its own
+ * choice and the reader has taken every message that was sent. (A thread preempted at any point is
+ * just an interleaving.) With pan -l also: no endless run in which the reader takes nothing.
+ * Together: every message is received in the end.
  *
- * Broken on purpose: BROKEN_NO_BOUND (sleeps for good right after fence and look), BROKEN_CLOCK (the
- * clock is read before flag and fence), BROKEN_NO_FENCE (no fence between flag and clock),
- * BROKEN_NO_REARM (sleeps for good also after an early return), BROKEN_RUNG (the flag counts arms, the
- * waker keeps the last count that it rang for), BROKEN_WAKE_FIRST (looks at the flag before it
- * publishes), BROKEN_FRESH_WORD (the kernel compares with the word as it was after the look, not with
- * the one that was looked at); with HELLO: BROKEN_WELCOME_LATE (WELCOME is sent at any time, whatever the reader is at),
- * BROKEN_WELCOME_ONLY (the send that finds WELCOME leaves the flag to the next one).
+ * Broken on purpose: BROKEN_NO_BOUND (sleeps for good right after fence and look), BROKEN_CLOCK
+ * (the clock is read before flag and fence), BROKEN_NO_FENCE (no fence between flag and clock),
+ * BROKEN_NO_REARM (sleeps for good also after an early return), BROKEN_RUNG (the flag counts arms,
+ * the waker keeps the last count that it rang for), BROKEN_WAKE_FIRST (looks at the flag before it
+ * publishes), BROKEN_FRESH_WORD (the kernel compares with the word as it was after the look, not
+ * with the one that was looked at); with HELLO: BROKEN_WELCOME_LATE (WELCOME is sent at any time,
+ * whatever the reader is at), BROKEN_WELCOME_ONLY (the send that finds WELCOME leaves the flag to
+ * the next one).
  */
 #ifndef N
 #define N 2
@@ -120,7 +121,7 @@ inline futex_wake(t, word)
     }
 }
 
-/* Thread t waits until a word is no longer old; the other side will write it for the position awaited. */
+/* Thread t waits until a word is not old any more: the other side writes it at `awaited`. */
 inline wait_for(t, word, old, awaited)
 {
     do
@@ -172,8 +173,8 @@ byte rung[THREADS];
 #endif
 
 /*
- * After the stores of n words from the one of position first on, in program order but without a fence.
- * The other side sleeps on the word that belongs to the position that it awaits.
+ * After the stores of n words from the one of position first on, in program order but without a
+ * fence. The other side sleeps on the word that belongs to the position that it awaits.
  */
 inline wake_if_awaited(t, first, n, word)
 {
