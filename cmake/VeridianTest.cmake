@@ -14,23 +14,10 @@ set(VERIDIAN_TEST_ENVIRONMENT
   "ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1"
   "UBSAN_OPTIONS=print_stacktrace=1")
 
-function(veridian_add_test source)
-  cmake_path(GET source STEM stem)
-  cmake_path(GET source PARENT_PATH folder)
-  cmake_path(RELATIVE_PATH folder BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
-  string(REPLACE "/" "_" name "${folder}_${stem}")
-
-  file(GLOB companions CONFIGURE_DEPENDS "${folder}/*.c")
-  list(FILTER companions EXCLUDE REGEX "/test_[^/]*\\.c$")
-
-  add_executable(${name} ${source} ${companions})
-  # The test library comes first: its warm-up calls the library.
-  target_link_libraries(${name} PRIVATE
-    veridian-test-support veridian-ipc-static veridian-internal)
-
-  # "ctest:" lines of the file's comments.
+# Reads the "ctest:" lines of a test file's comments into ret_labels, ret_timeout, ret_serial.
+function(veridian_test_wishes source)
+  set(labels "")
   set(timeout 120)
-  set(labels ${folder})
   set(serial OFF)
   file(STRINGS "${source}" wishes REGEX "^[ /*]*ctest:")
   set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS "${source}")
@@ -48,11 +35,35 @@ function(veridian_add_test source)
     endif()
   endforeach()
   math(EXPR timeout "${timeout} * ${VERIDIAN_TEST_SLOWDOWN}")
+  set(ret_labels "${labels}" PARENT_SCOPE)
+  set(ret_timeout ${timeout} PARENT_SCOPE)
+  set(ret_serial ${serial} PARENT_SCOPE)
+endfunction()
 
+function(veridian_add_test source)
+  veridian_test_wishes("${source}")
+  if(VERIDIAN_SANITIZE STREQUAL "address" AND "no-asan" IN_LIST ret_labels)
+    return()
+  endif()
+  if(VERIDIAN_SANITIZE STREQUAL "thread" AND "no-tsan" IN_LIST ret_labels)
+    return()
+  endif()
+
+  cmake_path(GET source STEM stem)
+  cmake_path(GET source PARENT_PATH folder)
+  file(GLOB companions CONFIGURE_DEPENDS "${folder}/*.c")
+  list(FILTER companions EXCLUDE REGEX "/test_[^/]*\\.c$")
+  cmake_path(RELATIVE_PATH folder BASE_DIRECTORY "${CMAKE_CURRENT_SOURCE_DIR}")
+  string(REPLACE "/" "_" name "${folder}_${stem}")
+
+  add_executable(${name} ${source} ${companions})
+  # The test library comes first: its warm-up calls the library.
+  target_link_libraries(${name} PRIVATE
+    veridian-test-support veridian-ipc-static veridian-internal)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES
-    LABELS "${labels}"
-    TIMEOUT ${timeout}
-    RUN_SERIAL ${serial}
+    LABELS "${folder};${ret_labels}"
+    TIMEOUT ${ret_timeout}
+    RUN_SERIAL ${ret_serial}
     ENVIRONMENT "${VERIDIAN_TEST_ENVIRONMENT}")
 endfunction()
