@@ -42,8 +42,13 @@ void port_show(struct port *port, vrd_cap_t cap)
 {
     struct pin *pin = &port->handle.pin;
 
-    /* Under the mutex only: the thread that uses the capability first gets the bias. */
-    pthread_mutex_lock(&pin->mutex);
+    /*
+     * Under the mutex only: the thread that uses the capability first gets the bias. Elsewhere the
+     * pin comes before the control lock, which is held here; but only a thread with a stale number
+     * can have this pin, and that leaves at once.
+     */
+    while (pthread_mutex_trylock(&pin->mutex) != 0)
+        sched_yield();
     port->handle.cap = cap;
     pthread_mutex_unlock(&pin->mutex);
 }
