@@ -110,5 +110,5 @@ int main(int argc, char **argv)
         return list;
     };
     run_contest(contest, settings, results);
-    return results.report(argc, argv);
+    return results.report();
 }

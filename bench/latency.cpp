@@ -45,5 +45,5 @@ int main(int argc, char **argv)
     latency<1024>(settings, results);
     latency<4096>(settings, results);
     latency<65536>(settings, results);
-    return results.report(argc, argv);
+    return results.report();
 }

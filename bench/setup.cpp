@@ -71,10 +71,17 @@ void socketpair_create_use_close(benchmark::State &state)
 void export_invitation(benchmark::State &state)
 {
     Ends ends;
+    char bytes[SIZE];
+    size_t count = 0;
     for (auto _ : state) {
         int fd;
         checked("vrd_cap_export", vrd_cap_export(ends.sender, VRD_RIGHT_SEND, &fd));
         close(fd);
+        if (++count % 1000 == 0) { // lets the owner find out that they were withdrawn
+            state.PauseTiming();
+            vrd_receive_async(ends.receiver, bytes, SIZE);
+            state.ResumeTiming();
+        }
     }
 }
 

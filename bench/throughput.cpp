@@ -82,5 +82,5 @@ int main(int argc, char **argv)
     throughput_fresh<32>(settings, results);
     throughput_fresh<56>(settings, results);
     throughput_fresh<64>(settings, results);
-    return results.report(argc, argv);
+    return results.report();
 }

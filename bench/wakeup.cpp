@@ -54,5 +54,5 @@ int main(int argc, char **argv)
     one_cpu.competitors = sleepers<SIZE>;
     one_cpu.child_cpu = one_cpu.parent_cpu;
     run_contest(one_cpu, settings, results);
-    return results.report(argc, argv);
+    return results.report();
 }

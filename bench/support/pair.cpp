@@ -3,6 +3,7 @@
 
 #include "support/quantile.hpp"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -24,12 +25,12 @@ Switches switches_now()
 {
     rusage usage;
     getrusage(RUSAGE_SELF, &usage);
-    return {usage.ru_nvcsw, usage.ru_nivcsw};
+    return { usage.ru_nvcsw, usage.ru_nivcsw };
 }
 
 Switches operator-(const Switches &a, const Switches &b)
 {
-    return {a.voluntary - b.voluntary, a.involuntary - b.involuntary};
+    return { a.voluntary - b.voluntary, a.involuntary - b.involuntary };
 }
 
 // A peer that dies leaves the other one spinning; say so and end.
@@ -50,8 +51,21 @@ void pin_to_cpu(int cpu)
     CPU_SET(cpu, &set);
     if (sched_setaffinity(0, sizeof set, &set) < 0)
         throw_errno("sched_setaffinity");
-    // Helps on a busy machine where we may; a round that is disturbed all the same is thrown away.
-    (void)setpriority(PRIO_PROCESS, 0, -20);
+}
+
+void take_precedence()
+{
+    // A session of our own is a group of its own for the scheduler; it ends with its parent all the
+    // same. What is not allowed is not done: a round that is disturbed is thrown away anyway.
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    setsid();
+    setpriority(PRIO_PROCESS, 0, -20);
+    const int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (write(fd, "-20", 3) < 0)
+        errno = 0;
+    close(fd);
 }
 
 Pair::Pair(Transports &transports, int parent_cpu, int child_cpu)
@@ -101,7 +115,7 @@ void Pair::await_done()
     while (control_->done.load(std::memory_order_acquire) != orders_)
         idle(); // partner: child_main
     const Switches mine = switches_now() - before_, theirs = control_->switches;
-    switches_ = {mine.voluntary + theirs.voluntary, mine.involuntary + theirs.involuntary};
+    switches_ = { mine.voluntary + theirs.voluntary, mine.involuntary + theirs.involuntary };
 }
 
 void Pair::child_main(int cpu)

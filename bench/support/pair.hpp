@@ -49,11 +49,11 @@ class Pair {
     enum class Command : uint32_t { CALIBRATE, PONG, PONG_ASLEEP, STREAM_IN, LEAVE };
     struct Control {
         alignas(128) std::atomic<uint64_t> ball[2];
-        alignas(128) std::atomic<uint32_t> order{0};
+        alignas(128) std::atomic<uint32_t> order{ 0 };
         Command command;
         size_t transport;
         uint64_t n, warm, pause_ns;
-        alignas(128) std::atomic<uint32_t> done{0};
+        alignas(128) std::atomic<uint32_t> done{ 0 };
         uint64_t elapsed;
         Switches switches;
         uint64_t samples[1 << 13];
@@ -76,5 +76,8 @@ class Pair {
 };
 
 void pin_to_cpu(int cpu);
+
+// Before other programs, as far as we may: for the short time that a benchmark runs.
+void take_precedence();
 
 } // namespace bench

@@ -86,7 +86,7 @@ class SetUp {
     uint64_t operations(size_t t) const
     {
         const double n = pace_[t].round_ns / pace_[t].ns_each;
-        return std::clamp(static_cast<uint64_t>(n), uint64_t{16}, contest_.max_operations);
+        return std::clamp(static_cast<uint64_t>(n), uint64_t{ 16 }, contest_.max_operations);
     }
 
     // Warms up, and finds out how long one operation takes.
@@ -133,7 +133,7 @@ class SetUp {
 
     bool complete(size_t wanted)
     {
-        for (const char *state : {"nearest", "near", "far", "one_cpu"}) {
+        for (const char *state : { "nearest", "near", "far", "one_cpu" }) {
             size_t full = 0;
             for (size_t t = 0; t < transports_.size(); t++)
                 full += series(t).by_state[state].size() >= wanted;
@@ -158,6 +158,8 @@ Settings settings_from(int *argc, char **argv)
 {
     Settings settings;
     int kept = 1;
+
+    benchmark::Initialize(argc, argv); // first: --help ends the program
     for (int i = 1; i < *argc; i++) {
         if (!strcmp(argv[i], "--quick"))
             settings.quick = true;
@@ -168,13 +170,14 @@ Settings settings_from(int *argc, char **argv)
         else
             argv[kept++] = argv[i];
     }
-    *argc = kept;
-    argv[kept] = nullptr;
+    if (benchmark::ReportUnrecognizedArguments(kept, argv))
+        exit(EXIT_FAILURE);
     if (settings.quick) {
         settings.rounds = 12;
         settings.set_ups = 2;
         settings.contest_ns = UINT64_C(1800000000);
     }
+    take_precedence();
     alarm(settings.quick ? 120 : 400); // a transport that loses a message must not hang the run
     return settings;
 }
@@ -187,7 +190,7 @@ Series &Results::operator[](const std::string &name)
     return series_.emplace_back(name, Series()).second;
 }
 
-int Results::report(int argc, char **argv)
+int Results::report()
 {
     for (auto &[name, series] : series_) {
         for (auto &[state, rounds] : series.by_state) {
@@ -209,9 +212,6 @@ int Results::report(int argc, char **argv)
                 ->Unit(benchmark::kNanosecond);
         }
     }
-    benchmark::Initialize(&argc, argv);
-    if (benchmark::ReportUnrecognizedArguments(argc, argv))
-        return 1;
     benchmark::RunSpecifiedBenchmarks();
     return 0;
 }
@@ -232,10 +232,10 @@ Metrics quantiles(std::vector<uint64_t> samples)
     double sum = 0;
     for (uint64_t sample : samples)
         sum += static_cast<double>(sample);
-    return {{"ns", quantile(samples, 0.5) * ns_per_tick()},
-            {"p99", quantile(samples, 0.99) * ns_per_tick()},
-            {"p999", quantile(samples, 0.999) * ns_per_tick()},
-            {"mean", sum / static_cast<double>(samples.size()) * ns_per_tick()}};
+    return { { "ns", quantile(samples, 0.5) * ns_per_tick() },
+             { "p99", quantile(samples, 0.99) * ns_per_tick() },
+             { "p999", quantile(samples, 0.999) * ns_per_tick() },
+             { "mean", sum / static_cast<double>(samples.size()) * ns_per_tick() } };
 }
 
 } // namespace bench

@@ -21,10 +21,10 @@ struct Settings {
     size_t set_ups = 4;    // fresh memory and a fresh fork so many times
     double round_ns = 3e6; // how long a round takes; short, to fit between two disturbances
     uint64_t contest_ns = UINT64_C(7000000000); // at most for one contest
-    std::string only; // regular expression for the competitors' names
+    std::string only;                           // regular expression for the competitors' names
 };
 
-// Takes our options out of argv and leaves the others to Google Benchmark.
+// Reads the command line: our options, and those of Google Benchmark. May end the program.
 Settings settings_from(int *argc, char **argv);
 
 using Metrics = std::map<std::string, double>; // the one named "ns" is the reported time
@@ -39,7 +39,7 @@ class Results {
   public:
     Series &operator[](const std::string &name);
     // Registers one benchmark for each series and state and lets Google Benchmark write them out.
-    int report(int argc, char **argv);
+    int report();
 
   private:
     std::deque<std::pair<std::string, Series>> series_;
