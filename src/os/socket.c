@@ -137,11 +137,13 @@ int socket_receive(int fd, struct datagram *ret)
     ret->n_fds = 0;
     ret->pid = 0;
     ret->pidfd = -1;
+    /* ECONNRESET, said once: the other side closed and had not read all. What it had sent is still
+     * here, and after that comes the end. */
     do {
         n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    } while (n < 0 && errno == EINTR);
+    } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     if (n < 0) {
-        r = errno == EWOULDBLOCK ? -EAGAIN : errno == ECONNRESET ? 0 : -errno;
+        r = errno == EWOULDBLOCK ? -EAGAIN : -errno;
         errno = saved;
         return r;
     }
