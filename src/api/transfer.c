@@ -56,6 +56,14 @@ static int send_try(struct port *port, const struct ring_message *message)
         else if (r == 0)
             sender_ring(port, transfer_awaited(port, before));
     }
+    if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_LINKED) {
+        /* The answer may be here and not yet posted: with it comes the cursor, which makes room. */
+        atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+        r = sender_attend(port);
+        if (r == 0)
+            r = port->sender.state == SENDER_ANSWERED ? send_try(port, message)
+                                                      : VRD_ERR_CHANNEL_FULL;
+    }
     return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port) : r;
 }
 
