@@ -65,10 +65,11 @@ hot_inline uint64_t transfer_awaited(const struct port *port, uint32_t before)
     return unlikely(position_within((uint32_t)notice, before, w->position - before)) ? notice : 0;
 }
 
-/* A plain message of up to SLOT_INLINE_MAX bytes on a link in good order with room. */
+/* A plain message that fits a slot and the channel's limit, on a link in good order with room. */
 hot_inline bool transfer_send_small(struct port *port, const void *data, size_t len)
 {
-    return likely(len <= SLOT_INLINE_MAX && (data || len == 0) && transfer_send_settled(port) &&
+    return likely(len <= port->sender.small_max && (data || len == 0) &&
+                  transfer_send_settled(port) &&
                   ring_write_small(&port->sender.ring, data, len));
 }
 

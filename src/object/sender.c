@@ -25,6 +25,7 @@ void sender_init(struct port *port, int root)
     s->root = root;
     s->inherited = -1;
     s->unsettled = true;
+    s->small_max = port->max_message < SLOT_INLINE_MAX ? (uint32_t)port->max_message : SLOT_INLINE_MAX;
     s->ring.notice = &ring_silence;
 }
 

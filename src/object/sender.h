@@ -25,6 +25,7 @@ struct sender {
     /* with the pin */
     struct ring_writer ring;
     bool unsettled; /* any state but ANSWERED: the fast path has to look closer */
+    uint32_t small_max; /* bytes the fast path may send: SLOT_INLINE_MAX, or the channel's limit */
     enum sender_state state;
     int error;
     struct segment peer; /* the owner's segment */
