@@ -27,16 +27,11 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pid_t pid;
 static bool inherited; /* some ancestor has been set up: there may be ports */
 
-static void control_fork_child(void)
-{
-    pthread_mutex_init(&lock, NULL);
-}
-
 static void control_once(void)
 {
     epoch = process_wiped_memory(4096);
     cpu_init();
-    pthread_atfork(control_lock, control_unlock, control_fork_child);
+    pthread_atfork(control_lock, control_unlock, control_unlock);
 }
 
 static void control_setup(void)
