@@ -45,6 +45,7 @@ struct link {
     uint32_t rings; /* bytes that came */
     bool ended;     /* hang-up, exit or CLOSE */
     bool corrupt;
+    bool starved; /* a frame was lost for want of memory or descriptors */
 };
 
 /*

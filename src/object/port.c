@@ -176,6 +176,21 @@ static enum nap port_sleep(struct port *port, vrd_cap_t cap, uint32_t bell,
 }
 
 /*
+ * The notice has room for one thread's wish: those who sleep on an older one have to come and look,
+ * or nobody would ring for them.
+ */
+static void port_armed(struct port *port, uint64_t ticket)
+{
+    if (port->armed == ticket)
+        return;
+    port->armed = ticket;
+    if (atomic_load(&port->sleepers) > 0) {
+        atomic_fetch_add(&port->bell, 1);
+        futex_wake(&port->bell, false);
+    }
+}
+
+/*
  * The other side publishes and then looks at our notice without a fence between: it may miss a
  * notice written meanwhile, but its store is visible DRAIN_LIMIT later at the latest. So: arm, fence,
  * look for a while, sleep no longer than DRAIN_LIMIT, look, and only then sleep for good.
@@ -194,10 +209,13 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     reactor_poll();
     wait->arm(port);
     ticket = wait->ticket(port);
+    port_armed(port, ticket);
     atomic_thread_fence(memory_order_seq_cst);
     fenced = clock_now();
     /* acquire: what was posted before this ring is seen by the look that follows */
     bell = atomic_load_explicit(&port->bell, memory_order_acquire);
+    /* the words as they are before the look: what changes after it, or rings, ends the sleep */
+    n = futex_many() ? wait->points(port, points + 1) : 0;
     /* what ran on this CPU has no stores left in flight, one look is as good as many */
     if (wait->peer_here(port) ? port_look(port, wait)
                               : port_spin(port, wait, fenced, fenced + LOOK_LONG))
@@ -205,7 +223,6 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     left = deadline - clock_now();
     if (left <= 0)
         return 0;
-    n = futex_many() ? wait->points(port, points + 1) : 0;
     nap = port_sleep(port, cap, bell, points, n, left < DRAIN_LIMIT ? left : DRAIN_LIMIT);
     if (nap == NAP_CLOSED)
         return VRD_ERR_INVALID_CAPABILITY;

@@ -24,6 +24,7 @@ struct port {
     atomic_uint attention; /* something is posted: see to it under the control lock          */
     atomic_uint bell;      /* rung for all who sleep; counts, so that no ring is ever lost   */
     atomic_uint sleepers;
+    uint64_t armed; /* the ticket for which the other side was last asked to ring (pin)      */
     uint32_t spin; /* ns worth spinning before sleeping, learnt (pin) */
     union {
         struct sender sender;

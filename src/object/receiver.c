@@ -141,9 +141,12 @@ static void receiver_cool(struct receiver *rx, struct link *link)
 /* Looks at the links whose time has come, oldest first. */
 static void receiver_cooled(struct receiver *rx)
 {
-    int64_t now = list_empty(&rx->cooling) ? 0 : clock_now();
+    int64_t now;
     uint64_t word;
 
+    if (likely(list_empty(&rx->cooling)))
+        return;
+    now = clock_now();
     list_foreach(node, &rx->cooling) {
         struct link *link = list_entry(node, struct link, node);
 
@@ -228,6 +231,7 @@ static int receiver_fetch(struct link *link)
     control_lock();
     for (int i = 0; i < FETCHES && link->tether && (i == 0 || !link->tether->drained); i++)
         receiver_source_ready(link->tether);
+    link->starved |= link->tether && !link->tether->drained;
     r = link->corrupt ? VRD_ERR_PEER_CORRUPT : link_adopt(link);
     control_unlock();
     return r;
@@ -242,7 +246,9 @@ static int receiver_read(struct link *link, uint64_t word, struct ring_message *
     if (receiver_fetch(link) < 0)
         return VRD_ERR_PEER_CORRUPT;
     r = ring_read(&link->ring, word, message, size);
-    return r == RING_NEEDS_EXTENSION ? VRD_ERR_PEER_CORRUPT : r;
+    if (r != RING_NEEDS_EXTENSION)
+        return r;
+    return link->starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
 }
 
 /* The current link: a result of receiver_take, or CHANNEL_EMPTY after which the next is looked at. */
@@ -272,7 +278,7 @@ static int receiver_take_current(struct port *port, struct ring_message *message
         receiver_turn(rx);
     } else if (r == VRD_ERR_PEER_CORRUPT) {
         receiver_retire(port, link, NOTICE_CORRUPT);
-    } else if (link->ending) {
+    } else if (link->ending || r == VRD_ERR_OUT_OF_MEMORY) {
         receiver_retire(port, link, NOTICE_CLOSED);
     } else {
         receiver_turn(rx);
@@ -340,6 +346,7 @@ static bool receiver_look(struct port *port)
     struct receiver *rx = &port->receiver;
     uint64_t word;
 
+    receiver_cooled(rx); /* also before sleeping for good: by then all of them are due */
     list_foreach(node, &rx->active) {
         const struct link *link = list_entry(node, struct link, node);
 
@@ -651,6 +658,7 @@ void receiver_source_ready(struct source *source)
         if (link) {
             link->ended = true;
             link->corrupt |= r == VRD_ERR_PEER_CORRUPT;
+            link->starved |= r != VRD_ERR_PEER_CORRUPT && r != VRD_ERR_PEER_GONE;
             if (source == link->tether)
                 link->tether = NULL;
             else
