@@ -31,6 +31,7 @@ struct link {
     uint64_t heard;      /* the receiver's count of messages when this link's last one came  */
     int64_t cooled;      /* when it was asked to ring */
     bool ending;         /* no more will come: what is there is drained */
+    bool broken;         /* `corrupt`, as it was adopted */
     uint32_t drain_left; /* ... and that is at most one ring */
     struct vrd_source source;
 

@@ -36,7 +36,7 @@ void receiver_init(struct port *port)
     list_init(&rx->sources);
     list_init(&rx->links);
     list_init(&rx->posted);
-    rx->poll = true;
+    rx->polled_heard = UINT64_MAX; /* never */
 }
 
 static int receiver_add(struct port *port, enum source_kind kind, int fd, uint32_t rights)
@@ -68,6 +68,23 @@ int receiver_invite(struct port *port, int fd, uint32_t rights)
 
 /* --- links: pin held ----------------------------------------------------------------------------- */
 
+/* Counts what was taken out of the budget since it was granted. */
+static void receiver_count(struct receiver *rx)
+{
+    uint32_t taken = rx->granted - rx->budget;
+
+    rx->granted = rx->budget;
+    rx->heard += taken;
+    if (taken > 0)
+        rx->current->heard = rx->heard;
+}
+
+/* The current link may be read that many times without a closer look. */
+static void receiver_grant(struct receiver *rx)
+{
+    rx->granted = rx->budget = rx->current && !rx->current->ending ? TURN : 0;
+}
+
 static void receiver_activate(struct receiver *rx, struct link *link)
 {
     if (link->state == LINK_ACTIVE)
@@ -79,7 +96,7 @@ static void receiver_activate(struct receiver *rx, struct link *link)
     rx->n_active++;
     if (!rx->current) {
         rx->current = link;
-        rx->budget = TURN;
+        receiver_grant(rx);
     }
 }
 
@@ -88,10 +105,11 @@ static void receiver_turn(struct receiver *rx)
 {
     struct list *next = rx->current->node.next;
 
+    receiver_count(rx);
     if (next == &rx->active)
         next = next->next;
     rx->current = list_entry(next, struct link, node);
-    rx->budget = TURN;
+    receiver_grant(rx);
 }
 
 static void receiver_deactivate(struct receiver *rx, struct link *link)
@@ -99,8 +117,10 @@ static void receiver_deactivate(struct receiver *rx, struct link *link)
     if (link->state == LINK_ACTIVE) {
         if (rx->current == link)
             receiver_turn(rx);
-        if (rx->current == link)
+        if (rx->current == link) { /* the only one */
             rx->current = NULL;
+            receiver_grant(rx);
+        }
         rx->n_active--;
     }
     list_remove(&link->node);
@@ -181,7 +201,8 @@ static void receiver_poll(struct port *port)
         receiver_start(rx);
         control_unlock();
     }
-    rx->poll = false;
+    receiver_count(rx);
+    rx->polled_heard = rx->heard;
     rx->sent_seen = reactor_sent_count();
     reactor_poll();
     rx->polled = clock_now();
@@ -191,7 +212,8 @@ bool receiver_refresh(struct port *port)
 {
     struct receiver *rx = &port->receiver;
 
-    if (rx->started && !rx->poll && reactor_sent_count() == rx->sent_seen &&
+    receiver_count(rx);
+    if (rx->started && rx->heard == rx->polled_heard && reactor_sent_count() == rx->sent_seen &&
         clock_now() - rx->polled < POLL_NS)
         return false;
     receiver_poll(port);
@@ -206,16 +228,21 @@ static void receiver_adopt(struct port *port)
 
     control_lock();
     /* acquire: pairs with the release in port_post */
-    atomic_exchange_explicit(&port->attention, 0, memory_order_acquire);
+    atomic_fetch_and_explicit(&port->attention, ~PORT_NEWS, memory_order_acquire);
     list_foreach(node, &rx->posted) {
         struct link *link = list_entry(node, struct link, posted);
 
         list_remove(&link->posted);
         if (link_adopt(link) < 0)
             link->corrupt = true;
+        link->broken = link->corrupt;
         if (link->ended && !link->ending) {
             link->ending = true;
             link->drain_left = link->ring.mask + 1;
+            if (link == rx->current) {
+                receiver_count(rx);
+                receiver_grant(rx);
+            }
         }
         receiver_activate(rx, link);
     }
@@ -224,7 +251,7 @@ static void receiver_adopt(struct port *port)
 }
 
 /* Has the tether brought the byte ring that a message names? Before the message, or never. */
-static int receiver_fetch(struct link *link)
+static int receiver_fetch(struct link *link, bool *ret_starved)
 {
     int r;
 
@@ -232,6 +259,7 @@ static int receiver_fetch(struct link *link)
     for (int i = 0; i < FETCHES && link->tether && (i == 0 || !link->tether->drained); i++)
         receiver_source_ready(link->tether);
     link->starved |= link->tether && !link->tether->drained;
+    *ret_starved = link->starved;
     r = link->corrupt ? VRD_ERR_PEER_CORRUPT : link_adopt(link);
     control_unlock();
     return r;
@@ -240,15 +268,31 @@ static int receiver_fetch(struct link *link)
 static int receiver_read(struct link *link, uint64_t word, struct ring_message *message, size_t size)
 {
     int r = ring_read(&link->ring, word, message, size);
+    bool starved;
 
     if (r != RING_NEEDS_EXTENSION)
         return r;
-    if (receiver_fetch(link) < 0)
+    if (receiver_fetch(link, &starved) < 0)
         return VRD_ERR_PEER_CORRUPT;
     r = ring_read(&link->ring, word, message, size);
     if (r != RING_NEEDS_EXTENSION)
         return r;
-    return link->starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
+    return starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
+}
+
+/* After a message was taken from `link`, whichever it is. */
+static void receiver_took_any(struct receiver *rx, struct link *link)
+{
+    uint64_t notice = __atomic_load_n(link->ring.notice, __ATOMIC_RELAXED);
+
+    if ((uint32_t)notice == link->ring.position)
+        link_ring(link, notice);
+    if (link == rx->current && rx->budget > 0) {
+        rx->budget--;
+        return;
+    }
+    link->heard = ++rx->heard;
+    link->drain_left -= link->ending;
 }
 
 /* The current link: a result of receiver_take, or CHANNEL_EMPTY after which the next is looked at. */
@@ -267,11 +311,11 @@ static int receiver_take_current(struct port *port, struct ring_message *message
         r = VRD_ERR_PEER_CORRUPT;
         break;
     default:
-        r = link->corrupt ? VRD_ERR_PEER_CORRUPT : VRD_ERR_CHANNEL_EMPTY;
+        r = link->broken ? VRD_ERR_PEER_CORRUPT : VRD_ERR_CHANNEL_EMPTY;
         break;
     }
     if (r == 0) {
-        link_ring(link, receiver_took(rx, link));
+        receiver_took_any(rx, link);
     } else if (r == VRD_ERR_MESSAGE_TOO_LARGE) {
         rx->oversize = link;
         rx->oversize_at = link->ring.position;
@@ -296,7 +340,7 @@ static void receiver_housekeep(struct port *port)
     receiver_cooled(rx);
     if (!reactor_running() && clock_now() - rx->polled > BUSY_POLL_NS) {
         receiver_poll(port);
-        if (atomic_load_explicit(&port->attention, memory_order_relaxed))
+        if (port_news(port))
             receiver_adopt(port);
     }
 }
@@ -306,7 +350,7 @@ int receiver_take(struct port *port, struct ring_message *message, size_t size,
 {
     struct receiver *rx = &port->receiver;
 
-    if (atomic_load_explicit(&port->attention, memory_order_relaxed))
+    if (port_news(port))
         receiver_adopt(port);
     if (rx->budget == 0 && rx->current) {
         receiver_turn(rx);
@@ -335,7 +379,7 @@ int receiver_discard(struct port *port)
         ring_peek(&link->ring, &word) != RING_READY)
         return VRD_ERR_CHANNEL_EMPTY;
     ring_drop(&link->ring, word);
-    link_ring(link, receiver_took(rx, link));
+    receiver_took_any(rx, link);
     return 0;
 }
 
@@ -406,7 +450,9 @@ static bool receiver_peer_here(const struct port *port)
 {
     const struct receiver *rx = &port->receiver;
 
-    return rx->current && rx->current->ring.cpu != 0 && rx->current->ring.cpu == cpu_current();
+    uint16_t cpu = rx->current ? slot_cpu(rx->current->ring.last) : 0;
+
+    return cpu != 0 && cpu == cpu_current();
 }
 
 static const struct port_wait receiver_waits = {
@@ -554,8 +600,8 @@ void receiver_after_fork(struct port *port)
     }
     rx->current = rx->oversize = NULL;
     rx->n_active = rx->n_links = 0;
-    rx->budget = 0;
-    rx->poll = true;
+    rx->budget = rx->granted = 0;
+    rx->polled_heard = UINT64_MAX;
     rx->started = rx->gone = false;
     list_init(&rx->active);
     list_init(&rx->cooling);
