@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+#include "operation.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TIMEOUT (INT64_C(5) * 1000 * 1000)
+
+static int run_create(struct operation_state *state)
+{
+    return vrd_channel_create(16, &state->send, &state->receive);
+}
+
+static void prepare_channel(struct operation_state *state)
+{
+    support_require_equal(run_create(state), 0);
+}
+
+static int run_send(struct operation_state *state)
+{
+    return vrd_send_timed(state->send, state->data, 8, TIMEOUT);
+}
+
+static void prepare_sent(struct operation_state *state)
+{
+    prepare_channel(state);
+    support_require_equal(run_send(state), 0);
+}
+
+/* Where the message has to be there. */
+static void receive_surely(struct operation_state *state, int len)
+{
+    support_require_equal(vrd_receive(state->receive, state->data, sizeof state->data), len);
+}
+
+static int run_receive(struct operation_state *state)
+{
+    return (int)vrd_receive_timed(state->receive, state->data, sizeof state->data, TIMEOUT);
+}
+
+/* Both sides have met. */
+static void prepare_linked(struct operation_state *state)
+{
+    prepare_sent(state);
+    receive_surely(state, 8);
+    support_require_equal(run_send(state), 0);
+    receive_surely(state, 8);
+}
+
+static int run_send_big(struct operation_state *state)
+{
+    return vrd_send_timed(state->send, state->data, sizeof state->data, TIMEOUT);
+}
+
+static void prepare_sent_big(struct operation_state *state)
+{
+    prepare_linked(state);
+    support_require_equal(run_send_big(state), 0);
+}
+
+static int run_export(struct operation_state *state)
+{
+    return vrd_cap_export(state->send, VRD_RIGHT_SEND, &state->invitation);
+}
+
+static int run_export_receive(struct operation_state *state)
+{
+    return vrd_cap_export(state->receive, VRD_RIGHT_RECEIVE, &state->invitation);
+}
+
+static void prepare_exported(struct operation_state *state)
+{
+    prepare_channel(state);
+    support_require_equal(run_export(state), 0);
+}
+
+static void prepare_exported_receive(struct operation_state *state)
+{
+    prepare_channel(state);
+    support_require_equal(run_export_receive(state), 0);
+}
+
+static int run_import(struct operation_state *state)
+{
+    const int fd = state->invitation;
+
+    if (fd < 0) /* it took the invitation the first time */
+        return 0;
+    state->invitation = -1;
+    return vrd_cap_import(fd, &state->imported);
+}
+
+static void prepare_imported(struct operation_state *state)
+{
+    prepare_exported(state);
+    support_require_equal(run_import(state), 0);
+}
+
+static int run_send_imported(struct operation_state *state)
+{
+    return vrd_send_timed(state->imported, state->data, 300, TIMEOUT);
+}
+
+static void prepare_sent_imported(struct operation_state *state)
+{
+    prepare_imported(state);
+    support_require_equal(run_send_imported(state), 0);
+}
+
+const struct operation operations[] = {
+    { "create", NULL, run_create },
+    { "first send", prepare_channel, run_send },
+    { "first big send", prepare_channel, run_send_big },
+    { "first receive", prepare_sent, run_receive },
+    { "receive that waits", prepare_linked, run_receive },
+    { "receive that waits for a first sender", prepare_channel, run_receive },
+    { "big send", prepare_linked, run_send_big },
+    { "big receive", prepare_sent_big, run_receive },
+    { "export", prepare_channel, run_export },
+    { "export of receive", prepare_channel, run_export_receive },
+    { "import", prepare_exported, run_import },
+    { "import of receive", prepare_exported_receive, run_import },
+    { "big send after import", prepare_imported, run_send_imported },
+    { "receive from an import", prepare_sent_imported, run_receive },
+    { 0 },
+};
+
+/* Memory, descriptors and time may run out; nobody has broken a promise. */
+static void require_clear(const char *name, const char *when, int result)
+{
+    static const int clear[] = { VRD_ERR_OUT_OF_MEMORY,  VRD_ERR_TIMEOUT,       VRD_ERR_CHANNEL_FULL,
+                                 VRD_ERR_QUOTA_EXCEEDED, VRD_ERR_PEER_GONE,     VRD_ERR_SYSTEM };
+
+    if (result >= 0)
+        return;
+    for (size_t i = 0; i < sizeof clear / sizeof clear[0]; i++)
+        if (result == clear[i])
+            return;
+    support_fail(__FILE__, __LINE__, "%s, %s: %d (%s)", name, when, result, vrd_strerror(result));
+}
+
+static void close_all(const struct operation_state *state)
+{
+    const vrd_cap_t caps[] = { state->send, state->receive, state->imported };
+
+    for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
+        const int result = caps[i] ? vrd_cap_close(caps[i]) : 0;
+
+        /* an export moves RECEIVE away from its capability */
+        support_require(result == 0 ||
+                        (result == VRD_ERR_INVALID_CAPABILITY && caps[i] == state->receive));
+    }
+    if (state->invitation >= 0)
+        support_require(close(state->invitation) == 0);
+}
+
+/* Also starts what a process keeps for good once it has slept. */
+static void require_new_channel_works(void)
+{
+    struct operation_state state = { .invitation = -1 };
+
+    prepare_sent_imported(&state);
+    receive_surely(&state, 300);
+    support_require_equal(run_receive(&state), VRD_ERR_TIMEOUT);
+    close_all(&state);
+}
+
+/* The control loop falls back on io_uring, which has mappings of its own, where epoll is refused. */
+static size_t mappings_of_fallback(void)
+{
+    char line[512];
+    size_t n = 0;
+    FILE *maps = fopen("/proc/self/maps", "re");
+
+    support_require(maps != NULL);
+    while (fgets(line, sizeof line, maps))
+        n += strstr(line, "[io_uring]") != NULL;
+    fclose(maps);
+    return n;
+}
+
+void operation_check(const struct operation *operation, const struct operation_fault *fault)
+{
+    static struct operation_state state = { .invitation = -1 };
+    int result;
+
+    if (operation->prepare)
+        operation->prepare(&state);
+    fault->arm(fault->arg);
+    result = operation->run(&state);
+    fault->disarm(fault->arg);
+
+    require_clear(operation->name, "under the fault", result);
+    if (result < 0)
+        require_clear(operation->name, "again", operation->run(&state));
+    close_all(&state);
+    require_new_channel_works();
+    if (fault->first) {
+        support_sleep_ms(100); /* the control thread closes in its own time */
+        support_snapshot_take(fault->left);
+    } else {
+        struct support_snapshot left = *fault->left;
+
+        left.mappings += mappings_of_fallback();
+        support_require(support_snapshot_holds(&left));
+    }
+}
