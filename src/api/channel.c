@@ -116,7 +116,7 @@ hot_inline int send_plain(vrd_cap_t cap, const void *data, size_t len, int64_t t
         gate_leave_biased();
         return send_slow(cap, data, len, timeout_ns);
     }
-    notice = transfer_awaited(port, port->sender.ring.position - 1);
+    notice = sender_notice(&port->sender.ring, port->sender.ring.position - 1);
     if (unlikely(notice != 0))
         return transfer_send_end(port, notice);
     gate_leave_biased();

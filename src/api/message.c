@@ -101,65 +101,101 @@ int vrd_discard(vrd_cap_t cap)
     return r;
 }
 
-/* How many more of messages[0..n) can be written without waiting? Wakes once, for all. */
+/* --- batches --------------------------------------------------------------------------------------- */
+
+/* Writes those of messages[0..n) that need nothing but room. How many? */
 static size_t batch_write(struct port *port, const struct vrd_message *messages, size_t n)
 {
     struct ring_writer *w = &port->sender.ring;
-    uint32_t before = w->position;
     size_t i;
 
     for (i = 0; i < n; i++) {
         const struct vrd_message *message = &messages[i];
-        struct ring_message out = message_out(message);
 
-        if (message_check_send(message) < 0 || (!out.data && out.len > 0) ||
-            out.len > port->max_message)
-            break;
-        if (out.len > SLOT_INLINE_MAX && !ring_writer_fits(w, out.len))
-            break;
-        if (ring_write(w, &out) < 0)
+        if (message->len > port->sender.small_max || (!message->data && message->len > 0) ||
+            (message->opcode | message->flags | message->n_caps) != 0 ||
+            !message_reserved_zero(message) || !ring_write_small(w, message->data, message->len))
             break;
     }
-    sender_ring(port, transfer_awaited(port, before));
     return i;
+}
+
+/* One after the other; wakes once for all that were plain. Gives the pin back. */
+static int batch_send(struct port *port, vrd_cap_t cap, const struct vrd_message *messages, size_t n,
+                      int64_t timeout_ns)
+{
+    size_t sent = 0;
+    int r;
+
+    for (;;) {
+        uint32_t before = port->sender.ring.position;
+        struct ring_message next;
+
+        if (atomic_load_explicit(&port->attention, memory_order_relaxed) == 0)
+            sent += batch_write(port, messages + sent, n - sent);
+        r = sender_heed(port, sender_notice(&port->sender.ring, before));
+        if (r < 0 || sent == n)
+            break;
+        r = message_check_send(&messages[sent]);
+        if (r < 0) {
+            r = sent > 0 ? 0 : r;
+            break;
+        }
+        next = message_out(&messages[sent]);
+        r = transfer_send_keep(port, cap, &next, sent == 0 ? timeout_ns : 0);
+        if (r < 0)
+            return sent > 0 ? (int)sent : r; /* the pin is given back */
+        sent++;
+    }
+    gate_leave(port);
+    return r < 0 ? r : (int)sent;
 }
 
 int vrd_send_batch(vrd_cap_t cap, const struct vrd_message *messages, size_t n, int64_t timeout_ns)
 {
-    struct ring_message first;
     struct port *port;
-    size_t sent = 0;
     int r;
 
     if (n > INT_MAX || (!messages && n > 0) || !timeout_valid(timeout_ns))
         return VRD_ERR_INVALID_ARGUMENT;
     port = gate_enter(cap, VRD_RIGHT_SEND, &r);
-    if (!port)
-        return r;
-    while (sent < n) {
-        if (transfer_send_settled(port))
-            sent += batch_write(port, messages + sent, n - sent);
-        if (sent == n)
+    return port ? batch_send(port, cap, messages, n, timeout_ns) : r;
+}
+
+/* Takes plain messages from the current link, and says once how far it is. How many? */
+static size_t batch_read(struct port *port, struct vrd_message *messages, size_t n)
+{
+    struct receiver *rx = &port->receiver;
+    struct link *link = rx->current;
+    size_t most = n < rx->budget ? n : rx->budget;
+    size_t i;
+
+    for (i = 0; i < most; i++) {
+        struct vrd_message *message = &messages[i];
+        uint64_t word;
+        ssize_t len;
+
+        if (ring_peek(&link->ring, &word) != RING_READY || !slot_is_small(word) ||
+            (!message->data && message->size > 0))
             break;
-        /* What the plain way does not take: a full ring, a new byte ring, an error. */
-        r = message_check_send(&messages[sent]);
-        if (r < 0) {
+        len = ring_copy_small(&link->ring, word, message->data, message->size);
+        if (len < 0)
             break;
-        }
-        first = message_out(&messages[sent]);
-        r = transfer_send_keep(port, cap, &first, sent == 0 ? timeout_ns : 0);
-        if (r < 0)
-            return sent > 0 ? (int)sent : r;
-        sent++;
+        link->ring.position++;
+        link->ring.last = word;
+        message_in(message, &(struct ring_message){ .len = (size_t)len }, link);
     }
-    gate_leave(port);
-    return sent > 0 || n == 0 ? (int)sent : r;
+    if (i > 0) {
+        ring_publish_cursor(&link->ring);
+        receiver_took_batch(rx, link, (uint32_t)i);
+    }
+    return i;
 }
 
 int vrd_receive_batch(vrd_cap_t cap, struct vrd_message *messages, size_t n, int64_t timeout_ns)
 {
     struct port *port;
-    size_t got;
+    size_t got = 0;
     int r;
 
     if (n > INT_MAX || (!messages && n > 0) || !timeout_valid(timeout_ns))
@@ -170,20 +206,14 @@ int vrd_receive_batch(vrd_cap_t cap, struct vrd_message *messages, size_t n, int
     port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
     if (!port)
         return r;
-    for (got = 0; got < n; got++) {
-        struct ring_message in = { .data = messages[got].data };
-        struct link *link;
-
-        if (got == 0) {
-            r = message_receive(port, cap, &messages[0], timeout_ns);
-            if (r < 0)
-                return r;
-            continue;
-        }
-        if ((!in.data && messages[got].size > 0) ||
-            receiver_take(port, &in, messages[got].size, &link) < 0)
+    while (got < n) {
+        got += batch_read(port, messages + got, n - got);
+        if (got == n)
             break;
-        message_in(&messages[got], &in, link);
+        r = message_receive(port, cap, &messages[got], got == 0 ? timeout_ns : 0);
+        if (r < 0)
+            return got > 0 ? (int)got : r; /* the pin is given back */
+        got++;
     }
     gate_leave(port);
     return (int)got;

@@ -9,9 +9,10 @@
 
 int transfer_send_end(struct port *port, uint64_t notice)
 {
-    sender_ring(port, notice);
+    int r = sender_heed(port, notice);
+
     gate_leave(port);
-    return 0;
+    return r;
 }
 
 ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t notice, ssize_t n)
@@ -25,7 +26,7 @@ enum ring_state transfer_look(const struct ring_reader *ring, uint64_t *ret_word
 {
     enum ring_state state = RING_EMPTY;
 
-    if (ring->cpu != 0 && ring->cpu == cpu_current()) { /* the sender cannot run while we look */
+    if (slot_cpu(ring->last) != 0 && slot_cpu(ring->last) == cpu_current()) { /* the sender cannot run while we look */
         sched_yield();
         return ring_peek(ring, ret_word);
     }
@@ -41,20 +42,17 @@ static int send_try(struct port *port, const struct ring_message *message)
     uint32_t before;
     int r = 0;
 
-    if (!transfer_send_settled(port)) {
-        if (port->sender.state == SENDER_ANSWERED) /* its notice may be why */
-            atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+    if (atomic_load_explicit(&port->attention, memory_order_relaxed) != 0)
         r = sender_attend(port);
-    }
     if (r == 0 && message->len > SLOT_INLINE_MAX)
         r = sender_prepare(port, message->len);
     if (r == 0) {
         before = w->position;
         r = ring_write(w, message);
         if (r == 0 && port->sender.state == SENDER_LINKED)
-            sender_unanswered(port, before);
+            r = sender_unanswered(port, before);
         else if (r == 0)
-            sender_ring(port, transfer_awaited(port, before));
+            r = sender_heed(port, sender_notice(w, before));
     }
     if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_LINKED) {
         /* The answer may be here and not yet posted: with it comes the cursor, which makes room. */

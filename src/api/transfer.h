@@ -40,40 +40,16 @@ int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *mess
 /* Nothing there: looks a little longer, as ring_peek, before anything slower is tried. */
 enum ring_state transfer_look(const struct ring_reader *ring, uint64_t *ret_word);
 
-/* Is there news that the fast path does not deal with? */
-hot_inline bool transfer_send_settled(const struct port *port)
-{
-    /* relaxed: two notes that say "look closer"; looking takes the lock */
-    return likely(!port->sender.unsettled &&
-                  atomic_load_explicit(&port->attention, memory_order_relaxed) == 0 &&
-                  (uint8_t)(__atomic_load_n(port->sender.ring.notice, __ATOMIC_RELAXED) >> 32) ==
-                      NOTICE_NONE);
-}
-
-/*
- * After publishing from `before` on: the receiver's notice if it awaits one of the positions, for
- * sender_ring; else 0.
- */
-hot_inline uint64_t transfer_awaited(const struct port *port, uint32_t before)
-{
-    const struct ring_writer *w = &port->sender.ring;
-    uint64_t notice;
-
-    /* The processor may do this load before the store is visible: see docs/design.md, "Sleep". */
-    compiler_barrier();
-    notice = __atomic_load_n(w->notice, __ATOMIC_RELAXED);
-    return unlikely(position_within((uint32_t)notice, before, w->position - before)) ? notice : 0;
-}
-
 /* A plain message that fits a slot and the channel's limit, on a link in good order with room. */
 hot_inline bool transfer_send_small(struct port *port, const void *data, size_t len)
 {
     return likely(len <= port->sender.small_max && (data || len == 0) &&
-                  transfer_send_settled(port) &&
+                  /* relaxed: it says "look closer"; looking takes the lock */
+                  atomic_load_explicit(&port->attention, memory_order_relaxed) == 0 &&
                   ring_write_small(&port->sender.ring, data, len));
 }
 
-/* Rings and gives the pin back; for the end of a fast path. */
+/* Does what the notice calls for and gives the pin back; for the end of a fast path. */
 int transfer_send_end(struct port *port, uint64_t notice);
 ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t notice, ssize_t n);
 
@@ -81,16 +57,19 @@ ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t noti
 hot_inline ssize_t transfer_receive_small(struct port *port, void *buf, size_t size, bool wait)
 {
     const struct receiver *rx = &port->receiver;
-    struct link *link = rx->current;
+    struct ring_reader *ring;
     enum ring_state state;
     uint64_t word;
 
-    if (unlikely(!link || rx->budget == 0 || link->ending || (!buf && size > 0)))
+    if (unlikely(rx->budget == 0 || (!buf && size > 0)))
         return -1;
-    state = ring_peek(&link->ring, &word);
-    if (state == RING_EMPTY && wait && rx->n_active == 1)
-        state = transfer_look(&link->ring, &word);
-    if (state != RING_READY || unlikely(!slot_is_small(word)))
-        return -1;
-    return ring_read_small(&link->ring, word, buf, size);
+    ring = &rx->current->ring;
+    state = ring_peek(ring, &word);
+    if (state != RING_READY) {
+        if (state != RING_EMPTY || !wait || rx->n_active != 1)
+            return -1;
+        if (transfer_look(ring, &word) != RING_READY)
+            return -1;
+    }
+    return likely(slot_is_small(word)) ? ring_read_small(ring, word, buf, size) : -1;
 }

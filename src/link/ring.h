@@ -146,7 +146,7 @@ struct ring_reader {
     struct receiver_segment *own;
     uint32_t mask;
     uint32_t position; /* taken so far                                */
-    uint16_t cpu;      /* where the writer was last seen; 0: unknown  */
+    uint64_t last;     /* the word of the last message, for slot_cpu  */
     uint64_t max_message;
     struct segment peer_segment, own_segment;
     struct ring_extension extensions[RING_EXTENSIONS_MAX]; /* by number, modulo */
@@ -185,13 +185,24 @@ hot_inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_
     return RING_CORRUPT;
 }
 
+/* Where the writer of this word ran, as cpu_current() says it there; 0: unknown. */
+static inline uint16_t slot_cpu(uint64_t word)
+{
+    return (uint16_t)(word >> 48);
+}
+
 /* Says how far the reader is. release: pairs with the acquire in ring_writer_refresh. */
+hot_inline void ring_publish_cursor(struct ring_reader *r)
+{
+    __atomic_store_n(&r->own->cursor, (uint64_t)cpu_current() << 32 | r->position,
+                     __ATOMIC_RELEASE);
+}
+
 hot_inline void ring_advance(struct ring_reader *r, uint64_t word)
 {
     r->position++;
-    r->cpu = (uint16_t)(word >> 48);
-    __atomic_store_n(&r->own->cursor, (uint64_t)cpu_current() << 32 | r->position,
-                     __ATOMIC_RELEASE);
+    r->last = word;
+    ring_publish_cursor(r);
 }
 
 /* A message that ring_read_small may take: plain, inline. */
@@ -200,8 +211,9 @@ hot_inline bool slot_is_small(uint64_t word)
     return ((word >> 40) & 0xff) == SLOT_INLINE;
 }
 
-/* Takes a plain inline message: its length, or -1 (it is kept): ring_read finds out why not. */
-hot_inline ssize_t ring_read_small(struct ring_reader *r, uint64_t word, void *buf, size_t size)
+/* Copies a plain inline message out: its length, or -1: ring_read finds out why not. */
+hot_inline ssize_t ring_copy_small(const struct ring_reader *r, uint64_t word, void *buf,
+                                   size_t size)
 {
     const struct slot *slot = &r->slots[r->position & r->mask];
     size_t len = (word >> 32) & 0xff;
@@ -209,8 +221,17 @@ hot_inline ssize_t ring_read_small(struct ring_reader *r, uint64_t word, void *b
     if (unlikely(len > size || len > SLOT_INLINE_MAX))
         return -1;
     copy_small(buf, slot->head, len);
-    ring_advance(r, word);
     return (ssize_t)len;
+}
+
+/* Takes a plain inline message: its length, or -1 (it is kept): ring_read finds out why not. */
+hot_inline ssize_t ring_read_small(struct ring_reader *r, uint64_t word, void *buf, size_t size)
+{
+    ssize_t len = ring_copy_small(r, word, buf, size);
+
+    if (likely(len >= 0))
+        ring_advance(r, word);
+    return len;
 }
 
 /* In place of a result of ring_read: the byte ring that the message names has not arrived. */

@@ -34,7 +34,7 @@ struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, u
     port->capacity = capacity;
     port->max_message = max_message;
     port->spin = SPIN_MAX;
-    atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+    atomic_store_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
     return port;
 }
 
@@ -60,7 +60,7 @@ void port_free(struct port *port)
 
 void port_post(struct port *port)
 {
-    atomic_store_explicit(&port->attention, 1, memory_order_release);
+    atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_release);
     /* seq_cst: pairs with `sleepers` in port_sleep; the futex compares `bell` */
     atomic_fetch_add(&port->bell, 1);
     if (atomic_load(&port->sleepers) > 0)
@@ -95,7 +95,7 @@ void port_after_fork(void)
             sender_after_fork(port);
         else
             receiver_after_fork(port);
-        atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
+        atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
     }
 }
 
@@ -111,7 +111,7 @@ bool port_enter(struct port *port, vrd_cap_t cap)
 
 static bool port_look(struct port *port, const struct port_wait *wait)
 {
-    return atomic_load_explicit(&port->attention, memory_order_relaxed) || wait->look(port);
+    return port_news(port) || wait->look(port);
 }
 
 /* Looks again and again for `spin` ns. True: there is something. */

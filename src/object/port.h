@@ -21,7 +21,7 @@ struct port {
     enum port_kind kind;
     uint32_t capacity;    /* of each link, in messages */
     uint64_t max_message; /* bytes */
-    atomic_uint attention; /* something is posted: see to it under the control lock          */
+    atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */
     atomic_uint bell;      /* rung for all who sleep; counts, so that no ring is ever lost   */
     atomic_uint sleepers;
     uint64_t armed; /* the ticket for which the other side was last asked to ring (pin)      */
@@ -32,11 +32,19 @@ struct port {
     };
 };
 
+#define PORT_NEWS 1U      /* something is posted: see to it under the control lock */
+#define PORT_UNSETTLED 2U /* a sender in any state but ANSWERED (pin)              */
+
 _Static_assert(sizeof(struct port) <= HANDLE_ENTRY_SIZE, "a port fits its table entry");
 
 static inline struct port *port_of(struct handle *handle)
 {
     return (struct port *)handle;
+}
+
+static inline bool port_news(const struct port *port)
+{
+    return atomic_load_explicit(&port->attention, memory_order_relaxed) & PORT_NEWS;
 }
 
 /* A new port, not yet known to anyone; control lock held. port_show makes its number valid. */

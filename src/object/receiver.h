@@ -20,16 +20,17 @@ struct source;
 struct receiver {
     /* with the pin */
     struct link *current; /* the one to look at next, in `active`; NULL: no active link   */
-    uint32_t budget;      /* messages left before the next link has its turn              */
-    bool poll;            /* the last receive found something: look at the sockets before saying
-                             that there is nothing */
-    bool gone;            /* no link, and no socket by which one could come */
+    uint32_t budget;      /* messages left before the next link has its turn; not 0 only while
+                             `current` may be read without a closer look                  */
+    uint32_t granted;     /* `budget` when `heard` was last brought up to date            */
+    uint64_t heard;       /* messages taken, up to then                                   */
+    bool gone;            /* no link, and no socket by which one could come               */
     uint32_t n_active;
-    uint64_t heard;       /* messages taken                                               */
     struct list active, cooling;
     struct link *oversize; /* whose message did not fit the buffer ...  */
     uint32_t oversize_at;  /* ... and its position                      */
-    int64_t polled;        /* when the sockets were last looked at here */
+    int64_t polled;        /* when the sockets were last looked at here ... */
+    uint64_t polled_heard; /* ... and after how many messages         */
     uint32_t sent_seen;    /* reactor_sent_count then */
 
     /* with the control lock */
@@ -80,17 +81,24 @@ void receiver_after_fork(struct port *port);
 void receiver_source_ready(struct source *source);
 
 /*
- * After a message was taken from `link`. The result is what the sender's notice says if it awaits
+ * After a message was taken from `link`, the current one, out of the budget. The result is what the sender's notice says if it awaits
  * just this cursor, for link_ring; else 0.
  */
-hot_inline uint64_t receiver_took(struct receiver *rx, struct link *link)
+hot_inline uint64_t receiver_took(struct receiver *rx, const struct link *link)
 {
     /* relaxed: see docs/design.md, "Sleep"; the compiler keeps it behind the store of the cursor */
     uint64_t notice = __atomic_load_n(link->ring.notice, __ATOMIC_RELAXED);
 
-    link->heard = ++rx->heard;
-    rx->budget -= rx->budget > 0;
-    link->drain_left -= link->ending;
-    rx->poll = true;
+    rx->budget--;
     return unlikely((uint32_t)notice == link->ring.position) ? notice : 0;
+}
+
+/* The same after n messages whose cursor was published at once; rings if that is called for. */
+static inline void receiver_took_batch(struct receiver *rx, struct link *link, uint32_t n)
+{
+    uint64_t notice = __atomic_load_n(link->ring.notice, __ATOMIC_RELAXED);
+
+    rx->budget -= n;
+    if (unlikely(position_within((uint32_t)notice, link->ring.position - n, n)))
+        link_ring(link, notice);
 }

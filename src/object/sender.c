@@ -18,21 +18,24 @@
 #define CURSOR_PAUSE 8      /* between two loads of the cursor: each takes the line from the reader */
 #define HELLO_RETRY 1000000 /* ns */
 
+static void sender_settle(struct port *port, enum sender_state state)
+{
+    port->sender.state = state;
+    if (state == SENDER_ANSWERED)
+        atomic_fetch_and_explicit(&port->attention, ~PORT_UNSETTLED, memory_order_relaxed);
+    else
+        atomic_fetch_or_explicit(&port->attention, PORT_UNSETTLED, memory_order_relaxed);
+}
+
 void sender_init(struct port *port, int root)
 {
     struct sender *s = &port->sender;
 
     s->root = root;
     s->inherited = -1;
-    s->unsettled = true;
     s->small_max = port->max_message < SLOT_INLINE_MAX ? (uint32_t)port->max_message : SLOT_INLINE_MAX;
     s->ring.notice = &ring_silence;
-}
-
-static void sender_settle(struct port *port, enum sender_state state)
-{
-    port->sender.state = state;
-    port->sender.unsettled = state != SENDER_ANSWERED;
+    sender_settle(port, SENDER_NEW);
 }
 
 /* --- frames ------------------------------------------------------------------------------------ */
@@ -189,7 +192,7 @@ static int sender_adopt(struct port *port)
     /* Before the owner has answered, and after a hint: nobody else may have looked yet. */
     if (s->tether)
         sender_source_ready(s->tether);
-    atomic_store_explicit(&port->attention, 0, memory_order_relaxed);
+    atomic_fetch_and_explicit(&port->attention, ~PORT_NEWS, memory_order_relaxed);
     if (s->answer.size > 0) {
         s->peer = s->answer;
         s->answer = (struct segment){ 0 };
@@ -217,22 +220,49 @@ int sender_attend(struct port *port)
     if (port->sender.state == SENDER_NEW)
         return sender_hello(port);
     /* LINKED: sender_written looks, after the message is there; until then news come by post */
-    if (atomic_load_explicit(&port->attention, memory_order_relaxed))
+    if (port_news(port))
         r = sender_adopt(port);
     return r < 0 ? sender_lost(port, r) : 0;
 }
 
-void sender_unanswered(struct port *port, uint32_t before)
+/* The receiver awaits a position that was just published. */
+static void sender_ring(struct port *port, uint64_t notice)
 {
     struct ring_writer *w = &port->sender.ring;
-    uint64_t notice;
+    uint32_t awaited = (uint32_t)notice;
+
+    switch ((notice >> 40) & 0xff) {
+    case RING_FUTEX:
+        futex_wake(&w->slots[(awaited - 1) & w->mask].word, true);
+        break;
+    case RING_TETHER:
+        control_lock();
+        if (port->sender.tether)
+            socket_send(port->sender.tether->fd, "", 1, NULL, 0);
+        control_unlock();
+        reactor_sent();
+        break;
+    default:
+        break;
+    }
+}
+
+int sender_heed(struct port *port, uint64_t notice)
+{
+    uint8_t cause = (uint8_t)(notice >> 32);
+
+    if (cause != NOTICE_NONE)
+        return sender_lost(port, cause_error(cause));
+    sender_ring(port, notice);
+    return 0;
+}
+
+int sender_unanswered(struct port *port, uint32_t before)
+{
+    int r = sender_adopt(port);
 
     /* Either the WELCOME is here, and with it the notice; or the owner will look after sending it. */
-    if (sender_adopt(port) < 0)
-        atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
-    notice = __atomic_load_n(w->notice, __ATOMIC_RELAXED);
-    if (position_within((uint32_t)notice, before, w->position - before))
-        sender_ring(port, notice);
+    return r < 0 ? sender_lost(port, r) : sender_heed(port, sender_notice(&port->sender.ring, before));
 }
 
 int sender_prepare(struct port *port, size_t len)
@@ -262,27 +292,6 @@ int sender_prepare(struct port *port, size_t len)
         return r == -EAGAIN ? VRD_ERR_CHANNEL_FULL : error_from_errno(-r);
     }
     return ring_writer_attach(w, bytes);
-}
-
-void sender_ring(struct port *port, uint64_t notice)
-{
-    struct ring_writer *w = &port->sender.ring;
-    uint32_t awaited = (uint32_t)notice;
-
-    switch ((notice >> 40) & 0xff) {
-    case RING_FUTEX:
-        futex_wake(&w->slots[(awaited - 1) & w->mask].word, true);
-        break;
-    case RING_TETHER:
-        control_lock();
-        if (port->sender.tether)
-            socket_send(port->sender.tether->fd, "", 1, NULL, 0);
-        control_unlock();
-        reactor_sent();
-        break;
-    default:
-        break;
-    }
 }
 
 /* --- waiting ----------------------------------------------------------------------------------- */
@@ -374,7 +383,7 @@ int sender_derive(struct port *port, uint32_t rights, int fd)
         r = sender_send(port, s->root, &frame, &fd, 1);
         return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : r;
     }
-    if (s->unsettled)
+    if (s->state != SENDER_ANSWERED)
         r = sender_attend(port);
     if (r < 0)
         return r;

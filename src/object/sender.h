@@ -24,7 +24,6 @@ enum sender_state {
 struct sender {
     /* with the pin */
     struct ring_writer ring;
-    bool unsettled; /* any state but ANSWERED: the fast path has to look closer */
     uint32_t small_max; /* bytes the fast path may send: SLOT_INLINE_MAX, or the channel's limit */
     enum sender_state state;
     int error;
@@ -57,14 +56,31 @@ int sender_connect(struct port *port, int fd);
  */
 int sender_attend(struct port *port);
 
-/* In state LINKED, after writing all messages since position `before`. */
-void sender_unanswered(struct port *port, uint32_t before);
+/* In state LINKED, after writing all messages since position `before`. 0, or the link has ended. */
+int sender_unanswered(struct port *port, uint32_t before);
 
 /* A message of more than SLOT_INLINE_MAX bytes needs this first: 0 or VRD_ERR_*. */
 int sender_prepare(struct port *port, size_t len);
 
-/* The receiver awaits a position that was just published, as `notice` says. */
-void sender_ring(struct port *port, uint64_t notice);
+/*
+ * What the receiver's notice says after all messages since position `before` were published, if it
+ * calls for anything; else 0.
+ */
+hot_inline uint64_t sender_notice(const struct ring_writer *w, uint32_t before)
+{
+    uint64_t notice;
+
+    /* The processor may do this load before the stores are visible: see docs/design.md, "Sleep". */
+    compiler_barrier();
+    notice = __atomic_load_n(w->notice, __ATOMIC_RELAXED);
+    return unlikely(position_within((uint32_t)notice, before, w->position - before) ||
+                    (uint8_t)(notice >> 32) != NOTICE_NONE)
+               ? notice
+               : 0;
+}
+
+/* Does what a notice calls for: rings; or ends the link and says why the receiver ended it. */
+int sender_heed(struct port *port, uint64_t notice);
 
 /* The receiver's cursor went wrong: ends the link, returns VRD_ERR_PEER_CORRUPT. */
 int sender_corrupt(struct port *port);
