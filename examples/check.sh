@@ -34,7 +34,7 @@ check_hello() {
 
 check_producer_consumer() {
     $limit "$folder/producer_consumer" > "$scratch/out.txt" || fail "producer_consumer failed"
-    grep -q '^1000000 squares' "$scratch/out.txt" || fail "squares are missing"
+    grep -q '^200000 squares' "$scratch/out.txt" || fail "squares are missing"
 }
 
 check_move() {

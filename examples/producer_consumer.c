@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define NUMBERS UINT64_C(1000000)
+#define NUMBERS UINT64_C(200000)
 #define SLOTS 1000
 #define BATCH 32
 
