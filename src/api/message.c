@@ -172,13 +172,14 @@ static size_t batch_read(struct port *port, struct vrd_message *messages, size_t
 
     for (i = 0; i < most; i++) {
         struct vrd_message *message = &messages[i];
-        uint64_t word;
+        const struct slot *slot = ring_slot(&link->ring);
+        uint64_t word = slot_load(slot);
         ssize_t len;
 
-        if (ring_peek(&link->ring, &word) != RING_READY || !slot_is_small(word) ||
+        if (ring_state(&link->ring, word) != RING_READY || !slot_is_small(word) ||
             (!message->data && message->size > 0))
             break;
-        len = ring_copy_small(&link->ring, word, message->data, message->size);
+        len = slot_copy_small(slot, word, message->data, message->size);
         if (len < 0)
             break;
         link->ring.position++;

@@ -22,17 +22,23 @@ ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t noti
     return n;
 }
 
-enum ring_state transfer_look(const struct ring_reader *ring, uint64_t *ret_word)
+bool transfer_look(const struct port *port)
 {
-    enum ring_state state = RING_EMPTY;
+    const struct receiver *rx = &port->receiver;
+    const struct ring_reader *ring;
+    uint64_t word;
 
-    if (slot_cpu(ring->last) != 0 && slot_cpu(ring->last) == cpu_current()) { /* the sender cannot run while we look */
-        sched_yield();
-        return ring_peek(ring, ret_word);
+    if (rx->n_active != 1)
+        return false;
+    ring = &rx->current->ring;
+    if (slot_cpu(ring->last) != 0 && slot_cpu(ring->last) == cpu_current()) {
+        sched_yield(); /* the sender cannot run while we look */
+        return ring_peek(ring, &word) == RING_READY;
     }
-    for (int i = 0; i < LOOKS && state == RING_EMPTY; i++)
-        state = ring_peek(ring, ret_word);
-    return state;
+    for (int i = 0; i < LOOKS; i++)
+        if (ring_peek(ring, &word) != RING_EMPTY)
+            return true;
+    return false;
 }
 
 /* One attempt. */

@@ -37,9 +37,6 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_messa
 int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *message, size_t size,
                      int64_t timeout_ns, struct link **ret_link);
 
-/* Nothing there: looks a little longer, as ring_peek, before anything slower is tried. */
-enum ring_state transfer_look(const struct ring_reader *ring, uint64_t *ret_word);
-
 /* A plain message that fits a slot and the channel's limit, on a link in good order with room. */
 hot_inline bool transfer_send_small(struct port *port, const void *data, size_t len)
 {
@@ -53,23 +50,8 @@ hot_inline bool transfer_send_small(struct port *port, const void *data, size_t 
 int transfer_send_end(struct port *port, uint64_t notice);
 ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t notice, ssize_t n);
 
-/* A plain message from the current link: its length, or -1 for the slow path to find out more. */
-hot_inline ssize_t transfer_receive_small(struct port *port, void *buf, size_t size, bool wait)
-{
-    const struct receiver *rx = &port->receiver;
-    struct ring_reader *ring;
-    enum ring_state state;
-    uint64_t word;
-
-    if (unlikely(rx->budget == 0 || (!buf && size > 0)))
-        return -1;
-    ring = &rx->current->ring;
-    state = ring_peek(ring, &word);
-    if (state != RING_READY) {
-        if (state != RING_EMPTY || !wait || rx->n_active != 1)
-            return -1;
-        if (transfer_look(ring, &word) != RING_READY)
-            return -1;
-    }
-    return likely(slot_is_small(word)) ? ring_read_small(ring, word, buf, size) : -1;
-}
+/*
+ * Nothing there at the first look: looks a little longer at the current link before anything slower
+ * is tried, if it is the only one. True: there is something.
+ */
+bool transfer_look(const struct port *port);

@@ -169,20 +169,36 @@ int ring_reader_attach(struct ring_reader *r, uint32_t number, struct segment se
 
 enum ring_state { RING_EMPTY, RING_READY, RING_CORRUPT };
 
-/* What is at the reader's position? *ret_word is the copy to work with. */
-hot_inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_word)
+/* Where the next message will be. */
+hot_inline const struct slot *ring_slot(const struct ring_reader *r)
 {
-    /* acquire: pairs with the release in slot_publish */
-    uint64_t word = __atomic_load_n(&r->slots[r->position & r->mask].word, __ATOMIC_ACQUIRE);
+    return &r->slots[r->position & r->mask];
+}
+
+/* acquire: pairs with the release in slot_publish */
+hot_inline uint64_t slot_load(const struct slot *slot)
+{
+    return __atomic_load_n(&slot->word, __ATOMIC_ACQUIRE);
+}
+
+/* What does a word loaded from ring_slot say? */
+hot_inline enum ring_state ring_state(const struct ring_reader *r, uint64_t word)
+{
     uint32_t sequence = (uint32_t)word;
 
-    *ret_word = word;
     if (sequence == r->position + 1)
         return RING_READY;
     /* not yet: what the last lap left here, or nothing in the first lap */
     if (likely(sequence == r->position - r->mask || sequence == 0))
         return RING_EMPTY;
     return RING_CORRUPT;
+}
+
+/* What is at the reader's position? *ret_word is the copy to work with. */
+hot_inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_word)
+{
+    *ret_word = slot_load(ring_slot(r));
+    return ring_state(r, *ret_word);
 }
 
 /* Where the writer of this word ran, as cpu_current() says it there; 0: unknown. */
@@ -205,33 +221,21 @@ hot_inline void ring_advance(struct ring_reader *r, uint64_t word)
     ring_publish_cursor(r);
 }
 
-/* A message that ring_read_small may take: plain, inline. */
+/* A plain inline message, for slot_copy_small? */
 hot_inline bool slot_is_small(uint64_t word)
 {
     return ((word >> 40) & 0xff) == SLOT_INLINE;
 }
 
 /* Copies a plain inline message out: its length, or -1: ring_read finds out why not. */
-hot_inline ssize_t ring_copy_small(const struct ring_reader *r, uint64_t word, void *buf,
-                                   size_t size)
+hot_inline ssize_t slot_copy_small(const struct slot *slot, uint64_t word, void *buf, size_t size)
 {
-    const struct slot *slot = &r->slots[r->position & r->mask];
     size_t len = (word >> 32) & 0xff;
 
     if (unlikely(len > size || len > SLOT_INLINE_MAX))
         return -1;
     copy_small(buf, slot->head, len);
     return (ssize_t)len;
-}
-
-/* Takes a plain inline message: its length, or -1 (it is kept): ring_read finds out why not. */
-hot_inline ssize_t ring_read_small(struct ring_reader *r, uint64_t word, void *buf, size_t size)
-{
-    ssize_t len = ring_copy_small(r, word, buf, size);
-
-    if (likely(len >= 0))
-        ring_advance(r, word);
-    return len;
 }
 
 /* In place of a result of ring_read: the byte ring that the message names has not arrived. */

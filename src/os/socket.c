@@ -58,13 +58,17 @@ int socket_pair(int ret[2])
 int socket_adopt(int fd)
 {
     int domain, type;
-    socklen_t len = sizeof(int);
+    struct sockaddr peer;
+    socklen_t len = sizeof(int), peer_len = sizeof(peer);
 
     if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
         return -ENOTSOCK;
     len = sizeof(int);
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
         return -ENOTSOCK;
+    /* one that listens or was never connected would never end */
+    if (getpeername(fd, &peer, &peer_len) < 0)
+        return -ENOTCONN;
     return socket_ask_credentials(fd);
 }
 

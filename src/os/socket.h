@@ -32,7 +32,7 @@ void datagram_deinit(struct datagram *datagram);
 /* A connected pair, close-on-exec, with credentials asked for on both ends. 0 or -errno. */
 int socket_pair(int ret[2]);
 
-/* Checks that `fd` is a socket of our kind and asks for credentials on it. 0 or -errno. */
+/* Checks that `fd` is a connected socket of our kind and asks for credentials. 0 or -errno. */
 int socket_adopt(int fd);
 
 /* Sends one datagram with copies of n_fds descriptors. 0 or -errno (-EAGAIN: the queue is full). */

@@ -100,11 +100,14 @@ static void read_message(struct stage *stage, bool small)
     case RING_READY:
         break;
     }
-    if (small && slot_is_small(word)) {
-        result = ring_read_small(&stage->reader, word, buf, size);
-        message.len = result >= 0 ? (size_t)result : 0;
-        result = result >= 0 ? 0 : result;
-    } else {
+    result = small && slot_is_small(word)
+                 ? slot_copy_small(ring_slot(&stage->reader), word, buf, size)
+                 : -1;
+    if (result >= 0) {
+        ring_advance(&stage->reader, word);
+        message.len = (size_t)result;
+        result = 0;
+    } else { /* not small, or ring_read finds out why not */
         result = ring_read(&stage->reader, word, &message, size);
     }
     fuzz_require(result == 0 || result == RING_NEEDS_EXTENSION ||
