@@ -102,6 +102,8 @@ bool ring_writer_may_attach(struct ring_writer *w)
     if (ring_writer_refresh(w) == VRD_ERR_PEER_CORRUPT)
         return true; /* the write after this finds it again and says so */
     cursor = w->limit - w->capacity;
+    if (cursor == w->position) /* all is read; `retired` may be older than positions tell apart */
+        return true;
     /* Where a byte ring was replaced, the next one got its first message. Has the reader taken the
      * one that made it drop the byte ring whose place we need? */
     return w->position - cursor <

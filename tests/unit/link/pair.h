@@ -29,6 +29,8 @@ void pair_attach(struct pair *pair, size_t size);
 
 /* The functions of the ring, out of line: the compiler cannot see that no length is exceeded. */
 bool pair_write_small(struct pair *pair, const void *data, size_t len);
+
+/* Takes a plain inline message: its length, or -1 and it is kept. */
 ssize_t pair_read_small(struct pair *pair, uint64_t word, void *buffer, size_t size);
 int pair_write(struct pair *pair, const void *data, size_t len);
 

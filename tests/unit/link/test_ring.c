@@ -5,14 +5,10 @@
 #include <pthread.h>
 #include <sched.h>
 
-static const uint32_t starts[] = { 0,
-                                   1,
-                                   1000,
-                                   UINT32_C(0x7fffffff),
-                                   UINT32_C(0x80000000),
-                                   UINT32_MAX - 40,
-                                   UINT32_MAX - 1,
-                                   UINT32_MAX };
+static const uint32_t starts[] = {
+    0,         1, 1000, UINT32_C(0x7fffffff), UINT32_C(0x80000000), UINT32_MAX - 40, UINT32_MAX - 1,
+    UINT32_MAX
+};
 
 #define STARTS (sizeof starts / sizeof starts[0])
 
@@ -138,8 +134,9 @@ static void opcode_and_flags_travel(void **state)
     pair_init(&pair, 2, 64, 0);
     for (size_t i = 0; i < 4; i++)
         for (size_t k = 0; k < 4; k++) {
-            struct ring_message out = { .data = data, .len = 3, .opcode = values[i],
-                                        .flags = values[k] };
+            struct ring_message out = {
+                .data = data, .len = 3, .opcode = values[i], .flags = values[k]
+            };
             char got[8];
             struct ring_message in = { .data = got, .opcode = 9, .flags = 9 };
             uint64_t word;
@@ -277,7 +274,7 @@ static void threads_pass_whole_messages_in_order(void **state)
         struct stream stream = { .n = support_iterations(200000) };
         pthread_t writer;
 
-        pair_init(&stream.pair, capacities[c], 64, (uint32_t)-(stream.n / 2));
+        pair_init(&stream.pair, capacities[c], 64, (uint32_t) - (stream.n / 2));
         assert_int_equal(pthread_create(&writer, NULL, stream_write, &stream), 0);
         for (uint64_t i = 0; i < stream.n; i++)
             stream_expect(&stream, i);

@@ -240,7 +240,7 @@ struct model {
     uint32_t written, read; /* messages */
     struct model_message flight[WINDOW];
     uint32_t extension;
-    size_t size; /* of the byte ring in use */
+    size_t size;       /* of the byte ring in use */
     uint32_t first[4]; /* index of the first message of extension n, by n modulo 4 */
     bool used;         /* the extension in use has had its first message */
 
