@@ -108,7 +108,7 @@ step address build_and_test address once \
 step thread build_and_test thread once \
     -DCMAKE_C_COMPILER=gcc -DVERIDIAN_SANITIZE=thread -DVERIDIAN_BENCH=OFF
 step fuzz build_and_test fuzz '' -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
-    -DVERIDIAN_FUZZ=ON -DVERIDIAN_TESTS=OFF -DVERIDIAN_EXAMPLES=OFF -DVERIDIAN_BENCH=OFF
+    -DVERIDIAN_FUZZ=ON -DVERIDIAN_FUZZ_SECONDS=10 -DVERIDIAN_TESTS=OFF -DVERIDIAN_EXAMPLES=OFF -DVERIDIAN_BENCH=OFF
 
 printf 'all steps took %d s\n' $((SECONDS - started))
 printf '%d passed, 0 failed\n' "$passed"
