@@ -6,14 +6,7 @@
  * ctest: timeout=180
  */
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/memfd.h>
-#include <netinet/in.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,215 +14,7 @@
 #include "peer.h"
 #include "support/support.h"
 #include "victim.h"
-
-#ifndef F_SEAL_FUTURE_WRITE
-#define F_SEAL_FUTURE_WRITE 0x0010
-#endif
-
-#define SEALS_ALL (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_FUTURE_WRITE)
-
-/* ---- descriptors of the wrong kind --------------------------------------------------------------- */
-
-static int pipe_end(void)
-{
-    int pair[2];
-
-    support_require(pipe2(pair, O_CLOEXEC) == 0);
-    close(pair[1]);
-    return pair[0];
-}
-
-static int socket_of(int domain, int type)
-{
-    const int fd = socket(domain, type | SOCK_CLOEXEC, 0);
-
-    support_require(fd >= 0);
-    return fd;
-}
-
-static int unix_stream(void)
-{
-    return socket_of(AF_UNIX, SOCK_STREAM);
-}
-
-static int unix_unconnected(void)
-{
-    return socket_of(AF_UNIX, SOCK_SEQPACKET);
-}
-
-static int unix_listening(void)
-{
-    const int fd = unix_unconnected();
-    const struct sockaddr address = { .sa_family = AF_UNIX };
-
-    support_require(bind(fd, &address, sizeof address.sa_family) == 0);
-    support_require(listen(fd, 1) == 0);
-    return fd;
-}
-
-static int unix_abandoned(void)
-{
-    int pair[2];
-
-    support_socket_pair(pair);
-    close(pair[1]);
-    return pair[0];
-}
-
-static int tcp(void)
-{
-    return socket_of(AF_INET, SOCK_STREAM);
-}
-
-static int dev_null(void)
-{
-    const int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-    support_require(fd >= 0);
-    return fd;
-}
-
-static int regular_file(void)
-{
-    FILE *file = tmpfile();
-    int fd;
-
-    support_require(file != NULL);
-    fd = dup(fileno(file));
-    support_require(fd >= 0 && ftruncate(fd, LAYOUT_PAGE) == 0);
-    fclose(file);
-    return fd;
-}
-
-static int directory(void)
-{
-    const int fd = open("/proc/self", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    support_require(fd >= 0);
-    return fd;
-}
-
-/* A memfd of one page, which is the size that the HELLO here promises. */
-static int memfd(unsigned flags, size_t size, bool filled, int seals)
-{
-    const int fd = memfd_create("veridian", MFD_CLOEXEC | MFD_ALLOW_SEALING | flags);
-
-    if (fd < 0) /* no huge pages at all: any other wrong kind will do */
-        return dev_null();
-    support_require(ftruncate(fd, (off_t)size) == 0);
-    if (filled)
-        for (size_t at = 0; at < size; at += LAYOUT_PAGE)
-            support_require(pwrite(fd, "", 1, (off_t)at) == 1);
-    support_require(fcntl(fd, F_ADD_SEALS, seals) == 0);
-    return fd;
-}
-
-static int memfd_unsealed(void)
-{
-    return memfd(0, LAYOUT_PAGE, true, 0);
-}
-
-static int memfd_writable(void)
-{
-    return memfd(0, LAYOUT_PAGE, true, SEALS_ALL & ~F_SEAL_FUTURE_WRITE);
-}
-
-static int memfd_shrinkable(void)
-{
-    return memfd(0, LAYOUT_PAGE, true, SEALS_ALL & ~F_SEAL_SHRINK);
-}
-
-static int memfd_growable(void)
-{
-    return memfd(0, LAYOUT_PAGE, true, SEALS_ALL & ~F_SEAL_GROW);
-}
-
-static int memfd_more_seals(void)
-{
-    return memfd(0, LAYOUT_PAGE, true, SEALS_ALL & ~F_SEAL_SEAL);
-}
-
-static int memfd_sparse(void)
-{
-    return memfd(0, LAYOUT_PAGE, false, SEALS_ALL);
-}
-
-/* As many blocks as it should have, but none where it counts. */
-static int memfd_sparse_in_disguise(void)
-{
-    const int fd = memfd(0, LAYOUT_PAGE, false, 0);
-
-    support_require(fallocate(fd, FALLOC_FL_KEEP_SIZE, LAYOUT_PAGE, LAYOUT_PAGE) == 0);
-    support_require(fcntl(fd, F_ADD_SEALS, SEALS_ALL) == 0);
-    return fd;
-}
-
-static int memfd_empty(void)
-{
-    return memfd(0, 0, false, SEALS_ALL);
-}
-
-static int memfd_large(void)
-{
-    return memfd(0, 2 * LAYOUT_PAGE, true, SEALS_ALL);
-}
-
-static int memfd_huge_pages(void)
-{
-    return memfd(MFD_HUGETLB, 2 << 20, false, SEALS_ALL);
-}
-
-/* A sealed segment as it should be, but only to look at. */
-static int memfd_path_only(void)
-{
-    const int fd = memfd(0, LAYOUT_PAGE, true, SEALS_ALL);
-    char path[64];
-    int only;
-
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    only = open(path, O_PATH | O_CLOEXEC);
-    support_require(only >= 0 && close(fd) == 0);
-    return only;
-}
-
-struct wrong {
-    const char *name;
-    int (*make)(void);
-};
-
-static const struct wrong wrong_tethers[] = {
-    { "a pipe", pipe_end },
-    { "a stream socket", unix_stream },
-    { "an unconnected socket", unix_unconnected },
-    { "a listening socket", unix_listening },
-    { "a socket whose other end is closed", unix_abandoned },
-    { "a TCP socket", tcp },
-    { "/dev/null", dev_null },
-    { "a file", regular_file },
-    { "a memfd", memfd_unsealed },
-    { "a directory", directory },
-    { 0 },
-};
-
-static const struct wrong wrong_segments[] = {
-    { "a pipe", pipe_end },
-    { "a socket", unix_abandoned },
-    { "/dev/null", dev_null },
-    { "a file", regular_file },
-    { "a directory", directory },
-    { "a memfd without seals", memfd_unsealed },
-    { "a memfd that can be mapped writable", memfd_writable },
-    { "a memfd that can shrink", memfd_shrinkable },
-    { "a memfd that can grow", memfd_growable },
-    { "a memfd that takes more seals", memfd_more_seals },
-    { "a sparse memfd", memfd_sparse },
-    { "a sparse memfd with blocks beyond its end", memfd_sparse_in_disguise },
-    { "an empty memfd", memfd_empty },
-    { "a memfd that is too large", memfd_large },
-    { "a memfd of huge pages", memfd_huge_pages },
-    { "a descriptor that is only a path", memfd_path_only },
-    { 0 },
-};
+#include "wrong.h"
 
 /* ---- a stage: one attack at a time, each with a leak check of its own -------------------------------- */
 
@@ -406,13 +191,13 @@ static void attack_descriptor(struct stage *stage, const struct wrong *wrong, bo
     stage_over(stage, stage->invitation, wrong->name);
 }
 
-static void test_wrong_tethers(void **state)
+static void test_wrong_sockets(void **state)
 {
     struct stage stage;
 
     (void)state;
     victim_init(&stage.victim);
-    for (const struct wrong *wrong = wrong_tethers; wrong->name; wrong++)
+    for (const struct wrong *wrong = wrong_sockets; wrong->name; wrong++)
         attack_descriptor(&stage, wrong, true);
     victim_deinit(&stage.victim);
 }
@@ -485,15 +270,10 @@ static void test_an_invitation_closed_unused(void **state)
 
 /* ---- over a tether ------------------------------------------------------------------------------------- */
 
-static int byte_ring(size_t size)
-{
-    return memfd(0, size, true, SEALS_ALL);
-}
-
 static int send_attach(const struct stage *stage, uint32_t number, size_t promised, size_t size)
 {
     struct frame attach = { .type = FRAME_ATTACH, .extension = number, .bytes = promised };
-    int fd = byte_ring(size);
+    int fd = sealed_memfd(size);
     const int result = raw_send_frame(stage->peer.tether, &attach, &fd, 1);
 
     fd_close(&fd);
@@ -606,7 +386,8 @@ static void test_frames_that_a_tether_does_not_carry(void **state)
         int fd;
 
         stage_linked(&stage, VRD_RIGHT_SEND);
-        fd = unix_abandoned();
+        fd = dup(stage.invitation);
+        support_require(fd >= 0);
         support_require_equal(
             raw_send_frame(stage.peer.tether, &frames[i].frame, &fd, frames[i].n_fds), 0);
         fd_close(&fd);
@@ -637,12 +418,11 @@ static void test_derive_beyond_the_right(void **state)
         stage_over_tether(&stage, "DERIVE beyond the right");
     }
     derive.rights = VRD_RIGHT_SEND;
-    for (const struct wrong *wrong = wrong_tethers; wrong->name; wrong++) {
+    for (const struct wrong *wrong = wrong_sockets; wrong->name; wrong++) {
         int fd;
 
-        if (wrong->make == unix_unconnected || wrong->make == unix_listening ||
-            wrong->make == unix_abandoned)
-            continue; /* an invitation that nobody will ever use */
+        if (wrong->dead_socket)
+            continue; /* an invitation that nobody will ever use: see below */
         stage_linked(&stage, VRD_RIGHT_SEND | VRD_RIGHT_GRANT);
         fd = wrong->make();
         support_require_equal(raw_send_frame(stage.peer.tether, &derive, &fd, 1), 0);
@@ -680,17 +460,18 @@ static void test_an_invitation_without_send(void **state)
 /* Sockets in DERIVE that nobody can ever say HELLO over. */
 static void test_derive_of_dead_sockets(void **state)
 {
-    int (*const make[])(void) = { unix_unconnected, unix_listening, unix_abandoned };
     struct frame derive = { .type = FRAME_DERIVE, .rights = VRD_RIGHT_SEND };
     struct stage stage;
 
     (void)state;
     victim_init(&stage.victim);
-    for (size_t i = 0; i < sizeof make / sizeof make[0]; i++) {
+    for (const struct wrong *wrong = wrong_sockets; wrong->name; wrong++) {
         int fd;
 
+        if (!wrong->dead_socket)
+            continue;
         stage_linked(&stage, VRD_RIGHT_SEND | VRD_RIGHT_GRANT);
-        fd = make[i]();
+        fd = wrong->make();
         support_require_equal(raw_send_frame(stage.peer.tether, &derive, &fd, 1), 0);
         fd_close(&fd);
         victim_pump(&stage.victim);
@@ -895,7 +676,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_each_byte_wrong),
                      SUPPORT_TEST(test_hello_with_wrong_values),
                      SUPPORT_TEST(test_other_frames_on_an_invitation),
-                     SUPPORT_TEST(test_wrong_tethers),
+                     SUPPORT_TEST(test_wrong_sockets),
                      SUPPORT_TEST(test_wrong_segments),
                      SUPPORT_TEST(test_sparse_segment_stays_sparse),
                      SUPPORT_TEST(test_an_invitation_works_once),
