@@ -153,12 +153,16 @@ static void uring_drain(struct loop_uring *self)
     }
 }
 
-/* Completions at the head that concern nobody would only wake somebody. */
+/*
+ * Completions at the head that concern nobody would only wake somebody. But somebody has to come
+ * while there are watches to be asked about.
+ */
 static void uring_sweep(struct loop_uring *self)
 {
     struct io_uring_cqe *cqe;
 
-    while (io_uring_peek_cqe(&self->ring, &cqe) == 0 && !uring_find(self, cqe->user_data))
+    while (list_empty(&self->due) && io_uring_peek_cqe(&self->ring, &cqe) == 0 &&
+           !uring_find(self, cqe->user_data))
         io_uring_cqe_seen(&self->ring, cqe);
 }
 

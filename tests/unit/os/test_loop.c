@@ -368,6 +368,39 @@ static void test_many_have_their_turn(void **state)
     over_each(many);
 }
 
+/* Those that are told leave at once: who is left is still told, and whoever waits comes to know. */
+static void many_leave(struct loop *loop)
+{
+    static struct pair pairs[MANY];
+    uint64_t tokens[TOKENS_MAX];
+    unsigned left = MANY;
+
+    for (unsigned i = 0; i < MANY; i++) {
+        pairs[i] = pair_open();
+        assert_int_equal(loop_add(loop, pairs[i].near, i), 0);
+        fd_close(&pairs[i].far);
+    }
+    while (left > 0) {
+        size_t n;
+
+        assert_true(readable_soon(loop_fd(loop)));
+        n = loop_collect(loop, tokens, left % 2 ? 7 : TOKENS_MAX);
+        for (size_t i = 0; i < n; i++) {
+            assert_true(pairs[tokens[i]].near >= 0);
+            loop_remove(loop, pairs[tokens[i]].near, tokens[i]);
+            pair_close(&pairs[tokens[i]]);
+        }
+        left -= (unsigned)n;
+    }
+    expect_nothing(loop);
+}
+
+static void test_many_leave_when_told(void **state)
+{
+    (void)state;
+    over_each(many_leave);
+}
+
 /* ---- any order of things ------------------------------------------------------------------------------ */
 
 #define CROWD 40 /* all fit one collect */
@@ -727,6 +760,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_holds_no_socket_that_was_removed),
                      SUPPORT_TEST(test_holds_no_socket_when_closed),
                      SUPPORT_TEST(test_many_have_their_turn),
+                     SUPPORT_TEST(test_many_leave_when_told),
                      SUPPORT_TEST(test_tells_just_what_is_ready),
                      SUPPORT_TEST(test_outlives_the_thread_that_added),
                      SUPPORT_TEST(test_wakes_who_waits),
