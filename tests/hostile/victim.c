@@ -51,6 +51,14 @@ static void require_honest(struct victim *victim, const struct honest *message, 
     victim->received++;
 }
 
+/* Its sender may have taken it back meanwhile. */
+static void discard(struct victim *victim)
+{
+    const int result = vrd_discard(victim->receive);
+
+    support_require(result == 0 || result == VRD_ERR_CHANNEL_EMPTY);
+}
+
 void victim_pump(struct victim *victim)
 {
     static struct honest message;
@@ -61,7 +69,7 @@ void victim_pump(struct victim *victim)
         if (len == VRD_ERR_PEER_CORRUPT)
             victim->corrupt++;
         else if (len == VRD_ERR_MESSAGE_TOO_LARGE)
-            support_require_equal(vrd_discard(victim->receive), 0);
+            discard(victim);
         else if (len < 0)
             support_fail(__FILE__, __LINE__, "receive: %s", vrd_strerror((int)len));
         else if ((size_t)len >= 2 * sizeof(uint64_t) && message.mark == MARK)
