@@ -457,6 +457,7 @@ static int sender_frame(struct source *source, struct datagram *datagram)
     struct frame frame;
     int r;
 
+    port_post(source->port);
     if (datagram->len == 1)
         return s->rings++ < s->arms && datagram->n_fds == 0 ? 0 : VRD_ERR_PEER_CORRUPT;
     r = frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame);
@@ -489,6 +490,6 @@ void sender_source_ready(struct source *source)
         s->ended = true;
         s->corrupt |= r == VRD_ERR_PEER_CORRUPT;
         source_free(&s->tether);
-    }
-    port_post(port);
+        port_post(port);
+    } /* else posted if anything came: a look that finds nothing must not wake those who wait */
 }
