@@ -360,6 +360,8 @@ int receiver_take(struct port *port, struct ring_message *message, size_t size,
         struct link *link = rx->current;
         int r = receiver_take_current(port, message, size);
 
+        if (r == VRD_ERR_MESSAGE_TOO_LARGE) /* nothing is taken: no turn will end, and look */
+            receiver_housekeep(port);
         if (r != VRD_ERR_CHANNEL_EMPTY) {
             *ret_link = r == 0 ? link : NULL;
             return r;
