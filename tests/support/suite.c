@@ -4,6 +4,7 @@
 #include "support/support.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -85,8 +86,27 @@ static bool run_all(const struct support_test *tests, const char *name)
     return failed == 0;
 }
 
+#ifdef VRD_TSAN
+static void *thread_return(void *unused)
+{
+    return unused;
+}
+#endif
+
+/* ThreadSanitizer starts a thread of its own beside the first of the program; it is not a leak. */
+static void sanitizer_warm_up(void)
+{
+#ifdef VRD_TSAN
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, thread_return, NULL) != 0 || pthread_join(thread, NULL) != 0)
+        abort();
+#endif
+}
+
 static bool warm_up(const struct support_suite *suite)
 {
+    sanitizer_warm_up();
     if (!suite->warm_up)
         return true;
     watchdog_arm("the warm-up", SUPPORT_TIMEOUT_S * support_slowdown());
