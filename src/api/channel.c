@@ -105,22 +105,41 @@ static __attribute__((noinline)) int send_slow(vrd_cap_t cap, const void *data, 
     return port ? transfer_send(port, cap, &message, timeout_ns) : r;
 }
 
-hot_inline int send_plain(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns)
+hot_inline int send_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
+                            const void *data, size_t len, int64_t timeout_ns)
 {
-    struct port *port = gate_try(cap, VRD_RIGHT_SEND);
     uint64_t notice;
 
-    if (unlikely(!port))
+    if (unlikely(!gate_try(self, port, cap)))
         return send_slow(cap, data, len, timeout_ns);
     if (unlikely(!transfer_send_small(port, data, len))) {
-        gate_leave_biased();
+        gate_leave_biased(self);
         return send_slow(cap, data, len, timeout_ns);
     }
-    notice = sender_notice(&port->sender.ring, port->sender.ring.position - 1);
+    notice = sender_notice_one(&port->sender.ring);
     if (unlikely(notice != 0))
         return transfer_send_end(port, notice);
-    gate_leave_biased();
+    gate_leave_biased(self);
     return 0;
+}
+
+/* Through another capability than this thread's last. */
+static __attribute__((noinline)) int send_other(vrd_cap_t cap, const void *data, size_t len,
+                                                int64_t timeout_ns)
+{
+    struct port *port = gate_recall(pin_self, cap, GATE_SEND);
+
+    return port ? send_through(pin_self, port, cap, data, len, timeout_ns)
+                : send_slow(cap, data, len, timeout_ns);
+}
+
+hot_inline int send_plain(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns)
+{
+    struct pin_thread *self = pin_self;
+    struct port *port = gate_recent(self, cap, GATE_SEND);
+
+    return likely(port) ? send_through(self, port, cap, data, len, timeout_ns)
+                        : send_other(cap, data, len, timeout_ns);
 }
 
 static __attribute__((noinline)) ssize_t receive_slow(vrd_cap_t cap, void *buf, size_t size,
@@ -140,17 +159,19 @@ static __attribute__((noinline)) ssize_t receive_slow(vrd_cap_t cap, void *buf, 
     return (ssize_t)message.len;
 }
 
-/* Takes a plain message that is there. Pin held, by its bias; gives it back if it succeeds. Else -1. */
-hot_inline ssize_t receive_small(struct port *port, void *buf, size_t size)
+/*
+ * Takes a plain message, whose word is `word`, from the current link's slot. Pin held, by its bias;
+ * gives it back if it succeeds. Else -1.
+ */
+hot_inline ssize_t receive_small(struct pin_thread *self, struct port *port,
+                                 const struct slot *slot, uint64_t word, void *buf, size_t size)
 {
     struct receiver *rx = &port->receiver;
     struct link *link = rx->current;
-    const struct slot *slot = ring_slot(&link->ring);
-    uint64_t word = slot_load(slot);
     uint64_t notice;
     ssize_t n;
 
-    if (unlikely(ring_state(&link->ring, word) != RING_READY || !slot_is_small(word)))
+    if (unlikely(!slot_is_small(word)))
         return -1;
     n = slot_copy_small(slot, word, buf, size);
     if (unlikely(n < 0))
@@ -159,37 +180,67 @@ hot_inline ssize_t receive_small(struct port *port, void *buf, size_t size)
     notice = receiver_took(rx, link);
     if (unlikely(notice != 0))
         return transfer_receive_end(port, link, notice, n);
-    gate_leave_biased();
+    gate_leave_biased(self);
     return n;
 }
 
-/* Not there, or not plain. */
+/* Nothing there at the first look, or nothing plain. */
 static __attribute__((noinline)) ssize_t receive_miss(struct port *port, vrd_cap_t cap, void *buf,
                                                       size_t size, int64_t timeout_ns)
 {
-    if (timeout_ns != 0 && transfer_look(port)) {
-        ssize_t n = receive_small(port, buf, size);
+    const struct slot *slot = ring_slot(&port->receiver.current->ring);
+    uint64_t word;
+    ssize_t n = -1;
 
-        if (n >= 0)
-            return n;
-    }
-    gate_leave_biased();
+    if (timeout_ns != 0 && transfer_look(port, slot, &word))
+        n = receive_small(pin_self, port, slot, word, buf, size);
+    if (n >= 0)
+        return n;
+    gate_leave_biased(pin_self);
     return receive_slow(cap, buf, size, timeout_ns);
+}
+
+hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
+                                   void *buf, size_t size, int64_t timeout_ns)
+{
+    const struct slot *slot;
+    uint64_t word;
+    ssize_t n;
+
+    if (unlikely(!gate_try(self, port, cap)))
+        return receive_slow(cap, buf, size, timeout_ns);
+    if (unlikely(port->receiver.budget == 0 || !buf)) {
+        gate_leave_biased(self);
+        return receive_slow(cap, buf, size, timeout_ns);
+    }
+    slot = ring_slot(&port->receiver.current->ring);
+    word = slot_load(slot);
+    if (unlikely(ring_state(&port->receiver.current->ring, word) != RING_READY))
+        return receive_miss(port, cap, buf, size, timeout_ns);
+    n = receive_small(self, port, slot, word, buf, size);
+    if (likely(n >= 0))
+        return n;
+    gate_leave_biased(self);
+    return receive_slow(cap, buf, size, timeout_ns);
+}
+
+/* Through another capability than this thread's last. */
+static __attribute__((noinline)) ssize_t receive_other(vrd_cap_t cap, void *buf, size_t size,
+                                                       int64_t timeout_ns)
+{
+    struct port *port = gate_recall(pin_self, cap, GATE_RECEIVE);
+
+    return port ? receive_through(pin_self, port, cap, buf, size, timeout_ns)
+                : receive_slow(cap, buf, size, timeout_ns);
 }
 
 hot_inline ssize_t receive_plain(vrd_cap_t cap, void *buf, size_t size, int64_t timeout_ns)
 {
-    struct port *port = gate_try(cap, VRD_RIGHT_RECEIVE);
-    ssize_t n;
+    struct pin_thread *self = pin_self;
+    struct port *port = gate_recent(self, cap, GATE_RECEIVE);
 
-    if (unlikely(!port))
-        return receive_slow(cap, buf, size, timeout_ns);
-    if (unlikely(port->receiver.budget == 0 || (!buf && size > 0))) {
-        gate_leave_biased();
-        return receive_slow(cap, buf, size, timeout_ns);
-    }
-    n = receive_small(port, buf, size);
-    return likely(n >= 0) ? n : receive_miss(port, cap, buf, size, timeout_ns);
+    return likely(port) ? receive_through(self, port, cap, buf, size, timeout_ns)
+                        : receive_other(cap, buf, size, timeout_ns);
 }
 
 int vrd_send(vrd_cap_t cap, const void *data, size_t len)

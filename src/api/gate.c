@@ -10,8 +10,7 @@ static int gate_lock(struct handle *handle)
 
     if (r < 0)
         return r;
-    if (!pin_try_biased(&handle->pin))
-        pin_lock(&handle->pin);
+    pin_enter(&handle->pin);
     return 0;
 }
 
@@ -27,4 +26,21 @@ struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
     *ret_error = handle->cap == cap ? VRD_ERR_PERMISSION_DENIED : VRD_ERR_INVALID_CAPABILITY;
     pin_leave(&handle->pin);
     return NULL;
+}
+
+struct port *gate_recall(struct pin_thread *self, vrd_cap_t cap, enum gate_use use)
+{
+    uint32_t right = use == GATE_SEND ? VRD_RIGHT_SEND : VRD_RIGHT_RECEIVE;
+    struct handle *handle = handle_find(cap);
+    bool usable;
+
+    if (!self || cap == VRD_CAP_NONE || !handle || !pin_try_biased(self, &handle->pin))
+        return NULL;
+    usable = handle->cap == cap && (handle->rights & right) != 0;
+    pin_leave_biased(self);
+    if (!usable)
+        return NULL;
+    /* Rights never change while the number lives, so the fast path need not look at them again. */
+    self->recent[use] = (struct pin_recent){ .key = cap, .value = port_of(handle) };
+    return port_of(handle);
 }

@@ -10,26 +10,36 @@
 
 #include "object/port.h"
 
-/*
- * The usual way: the capability is this thread's. NULL: not so, or something is wrong; gate_enter
- * finds out. Leave with gate_leave_biased.
- */
-hot_inline struct port *gate_try(vrd_cap_t cap, uint32_t right)
-{
-    struct handle *handle = handle_find(cap);
+/* By what a thread remembers the capability it used last: one to send with, one to receive with. */
+enum gate_use { GATE_SEND, GATE_RECEIVE };
 
-    if (unlikely(!handle || !pin_try_biased(&handle->pin)))
-        return NULL;
-    if (likely(handle->cap == cap && (handle->rights & right) != 0))
-        return port_of(handle);
-    pin_leave_biased();
-    return NULL;
+/* The port that this thread used last, if it is the one. */
+hot_inline struct port *gate_recent(const struct pin_thread *self, vrd_cap_t cap, enum gate_use use)
+{
+    return likely(self && self->recent[use].key == cap) ? self->recent[use].value : NULL;
+}
+
+/* Finds the port for a thread that used another one last. NULL: gate_enter says why. */
+struct port *gate_recall(struct pin_thread *self, vrd_cap_t cap, enum gate_use use);
+
+/*
+ * Takes the pin of a port that gate_recent or gate_recall found, if it is biased to this thread and
+ * the number is current. Leave with gate_leave_biased.
+ */
+hot_inline bool gate_try(struct pin_thread *self, struct port *port, vrd_cap_t cap)
+{
+    if (unlikely(!pin_try_biased(self, &port->handle.pin)))
+        return false;
+    if (likely(port->handle.cap == cap))
+        return true;
+    pin_leave_biased(self);
+    return false;
 }
 
 /* After gate_try. */
-hot_inline void gate_leave_biased(void)
+hot_inline void gate_leave_biased(struct pin_thread *self)
 {
-    pin_leave_biased();
+    pin_leave_biased(self);
 }
 
 /* Any of `rights` will do. NULL: *ret_error says why. Leave with gate_leave. */

@@ -5,7 +5,7 @@
 
 #include "base/clock.h"
 
-#define LOOKS 256 /* for about as long as an answer takes that is on its way */
+#define LOOKS 1024 /* for about as long as an answer takes that is on its way */
 
 int transfer_send_end(struct port *port, uint64_t notice)
 {
@@ -22,22 +22,26 @@ ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t noti
     return n;
 }
 
-bool transfer_look(const struct port *port)
+bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *ret_word)
 {
-    const struct receiver *rx = &port->receiver;
-    const struct ring_reader *ring;
+    const struct ring_reader *ring = &port->receiver.current->ring;
+    uint32_t awaited = ring->position + 1;
+    int looks = LOOKS;
     uint64_t word;
 
-    if (rx->n_active != 1)
+    if (port->receiver.n_active != 1)
         return false;
-    ring = &rx->current->ring;
     if (slot_cpu(ring->last) != 0 && slot_cpu(ring->last) == cpu_current()) {
         sched_yield(); /* the sender cannot run while we look */
-        return ring_peek(ring, &word) == RING_READY;
+        looks = 1;
     }
-    for (int i = 0; i < LOOKS; i++)
-        if (ring_peek(ring, &word) != RING_EMPTY)
+    for (int i = 0; i < looks; i++) {
+        word = slot_load(slot);
+        if ((uint32_t)word == awaited) {
+            *ret_word = word;
             return true;
+        }
+    }
     return false;
 }
 

@@ -40,7 +40,7 @@ int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *mess
 /* A plain message that fits a slot and the channel's limit, on a link in good order with room. */
 hot_inline bool transfer_send_small(struct port *port, const void *data, size_t len)
 {
-    return likely(len <= port->sender.small_max && (data || len == 0) &&
+    return likely(data && len <= port->sender.small_max &&
                   /* relaxed: it says "look closer"; looking takes the lock */
                   atomic_load_explicit(&port->attention, memory_order_relaxed) == 0 &&
                   ring_write_small(&port->sender.ring, data, len));
@@ -51,7 +51,7 @@ int transfer_send_end(struct port *port, uint64_t notice);
 ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t notice, ssize_t n);
 
 /*
- * Nothing there at the first look: looks a little longer at the current link before anything slower
- * is tried, if it is the only one. True: there is something.
+ * Nothing there at the first look: looks a little longer at the current link, whose next slot it is,
+ * before anything slower is tried; if it is the only one. True: a message is there.
  */
-bool transfer_look(const struct port *port);
+bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *ret_word);

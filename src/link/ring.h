@@ -128,8 +128,8 @@ hot_inline bool ring_write_small(struct ring_writer *w, const void *data, size_t
     if (unlikely(position == w->limit))
         return false;
     copy_small(slot->head, data, len);
-    slot_publish(slot, slot_word(position + 1, len, SLOT_INLINE));
-    w->position = position + 1;
+    w->position = ++position;
+    slot_publish(slot, slot_word(position, len, SLOT_INLINE));
     return true;
 }
 

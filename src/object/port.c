@@ -101,8 +101,7 @@ void port_after_fork(void)
 
 bool port_enter(struct port *port, vrd_cap_t cap)
 {
-    if (!pin_try_biased(&port->handle.pin))
-        pin_lock(&port->handle.pin);
+    pin_enter(&port->handle.pin);
     if (likely(port->handle.cap == cap))
         return true;
     pin_leave(&port->handle.pin);

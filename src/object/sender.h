@@ -79,6 +79,18 @@ hot_inline uint64_t sender_notice(const struct ring_writer *w, uint32_t before)
                : 0;
 }
 
+/* The same after one message. */
+hot_inline uint64_t sender_notice_one(const struct ring_writer *w)
+{
+    uint64_t notice;
+
+    compiler_barrier();
+    notice = __atomic_load_n(w->notice, __ATOMIC_RELAXED);
+    return unlikely((uint32_t)notice == w->position || (uint8_t)(notice >> 32) != NOTICE_NONE)
+               ? notice
+               : 0;
+}
+
 /* Does what a notice calls for: rings; or ends the link and says why the receiver ended it. */
 int sender_heed(struct port *port, uint64_t notice);
 

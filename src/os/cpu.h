@@ -5,10 +5,10 @@
 #include <stdint.h>
 
 /*
- * Where this thread's restartable-sequences area keeps the CPU number, as an offset from the thread
- * pointer; 0 while not known or where the C library has not registered one.
+ * Where a thread finds its CPU number, as an offset from the thread pointer: in its
+ * restartable-sequences area, or where the C library has none, in a word that says -1.
  */
-extern intptr_t cpu_rseq_offset;
+extern intptr_t cpu_offset;
 
 /* Finds the offset. Call once before cpu_current is worth calling. */
 void cpu_init(void);
@@ -19,10 +19,8 @@ static inline uint16_t cpu_current(void)
 #if defined(__x86_64__)
     uint32_t cpu;
 
-    if (cpu_rseq_offset == 0)
-        return 0;
-    __asm__ volatile("movl %%fs:(%1), %0" : "=r"(cpu) : "r"(cpu_rseq_offset));
-    return (uint16_t)(cpu + 1); /* not registered is -1 */
+    __asm__ volatile("movl %%fs:(%1), %0" : "=r"(cpu) : "r"(cpu_offset));
+    return (uint16_t)(cpu + 1); /* not known is -1 */
 #else
     return 0;
 #endif

@@ -24,10 +24,17 @@
 
 struct pin;
 
+/* What a thread used last, for whoever wants to find it again: only a guess, check it. */
+struct pin_recent {
+    uint64_t key;
+    void *value;
+};
+
 struct pin_thread {
     _Alignas(128) struct pin_thread *self; /* NULL in a forked child, until it says hello   */
     _Atomic(const struct pin *) busy;
-    struct pin_thread *next; /* while free */
+    struct pin_recent recent[2]; /* also wiped by a fork */
+    struct pin_thread *next;     /* while free           */
 };
 
 struct pin {
@@ -58,13 +65,9 @@ static inline bool pin_thread_known(void)
 /* False: out of memory. */
 bool pin_thread_register(void);
 
-/* The fast path: true means the pin is held. */
-hot_inline bool pin_try_biased(struct pin *pin)
+/* The fast path of a thread with this record: true means the pin is held. */
+hot_inline bool pin_try_biased(struct pin_thread *self, struct pin *pin)
 {
-    struct pin_thread *self = pin_self;
-
-    if (unlikely(!self))
-        return false;
     atomic_store_explicit(&self->busy, pin, memory_order_relaxed);
     compiler_barrier(); /* the processor's part is the other side's process_barrier() */
     if (likely(atomic_load_explicit(&pin->bias, memory_order_relaxed) == self->self))
@@ -73,13 +76,20 @@ hot_inline bool pin_try_biased(struct pin *pin)
     return false;
 }
 
-/* Takes the pin whoever has it; needs pin_thread_known(). */
+/* Takes the pin by the mutex, whoever has the bias; needs pin_thread_known(). */
 void pin_lock(struct pin *pin);
 
-/* Gives the pin back after pin_try_biased. release: pairs with the acquire in pin_take_bias. */
-hot_inline void pin_leave_biased(void)
+/* Takes the pin one way or the other; needs pin_thread_known(). */
+static inline void pin_enter(struct pin *pin)
 {
-    atomic_store_explicit(&pin_self->busy, NULL, memory_order_release);
+    if (!pin_try_biased(pin_self, pin))
+        pin_lock(pin);
+}
+
+/* Gives the pin back after pin_try_biased. release: pairs with the acquire in pin_take_bias. */
+hot_inline void pin_leave_biased(struct pin_thread *self)
+{
+    atomic_store_explicit(&self->busy, NULL, memory_order_release);
 }
 
 /* Gives the pin back, however it was taken. */
@@ -88,7 +98,7 @@ static inline void pin_leave(struct pin *pin)
     struct pin_thread *self = pin_self;
 
     if (likely(atomic_load_explicit(&self->busy, memory_order_relaxed) == pin))
-        pin_leave_biased();
+        pin_leave_biased(self);
     else
         pthread_mutex_unlock(&pin->mutex);
 }
