@@ -8,7 +8,7 @@
 
 unsigned char *_Atomic handle_chunks[HANDLE_CHUNKS];
 
-static uint32_t limit;            /* indices handed out at least once */
+static uint32_t limit;             /* indices below were handed out, but for 0 */
 static uint32_t free_first = NONE; /* oldest first: a number rests as long as it can */
 static uint32_t free_last = NONE;
 
@@ -17,14 +17,16 @@ static uint32_t handle_index(const struct handle *handle)
     return (uint32_t)(handle->generation & HANDLE_INDEX_MAX);
 }
 
+/* Index 0 is nobody's: with it, VRD_CAP_NONE would find an entry that is being made or closed. */
 static struct handle *handle_grow(void)
 {
-    uint32_t chunk = limit >> HANDLE_CHUNK_BITS;
+    uint32_t index = limit > 0 ? limit : 1;
+    uint32_t chunk = index >> HANDLE_CHUNK_BITS;
     struct handle *handle;
 
-    if (limit > HANDLE_INDEX_MAX)
+    if (index > HANDLE_INDEX_MAX)
         return NULL;
-    if (!handle_at(limit)) {
+    if (!handle_at(index)) {
         size_t size = (size_t)HANDLE_ENTRY_SIZE << HANDLE_CHUNK_BITS;
         unsigned char *entries = aligned_alloc(128, size);
 
@@ -34,11 +36,12 @@ static struct handle *handle_grow(void)
         for (uint32_t i = 0; i < UINT32_C(1) << HANDLE_CHUNK_BITS; i++) {
             handle = (struct handle *)(void *)(entries + (size_t)i * HANDLE_ENTRY_SIZE);
             pin_init(&handle->pin);
-            handle->generation = limit + i; /* generation and index, as in the number */
+            handle->generation = (chunk << HANDLE_CHUNK_BITS) + i; /* and index, as in the number */
         }
         atomic_store_explicit(&handle_chunks[chunk], entries, memory_order_release);
     }
-    return handle_at(limit++);
+    limit = index + 1;
+    return handle_at(index);
 }
 
 struct handle *handle_new(vrd_cap_t *ret_cap)
