@@ -250,6 +250,8 @@ int vrd_send(vrd_cap_t cap, const void *data, size_t len)
 
 int vrd_send_timed(vrd_cap_t cap, const void *data, size_t len, int64_t timeout_ns)
 {
+    if (unlikely(!timeout_valid(timeout_ns))) /* an error also where nobody would have to wait */
+        return send_slow(cap, data, len, timeout_ns);
     return send_plain(cap, data, len, timeout_ns);
 }
 
@@ -260,6 +262,8 @@ ssize_t vrd_receive(vrd_cap_t cap, void *buf, size_t size)
 
 ssize_t vrd_receive_timed(vrd_cap_t cap, void *buf, size_t size, int64_t timeout_ns)
 {
+    if (unlikely(!timeout_valid(timeout_ns)))
+        return receive_slow(cap, buf, size, timeout_ns);
     return receive_plain(cap, buf, size, timeout_ns);
 }
 
