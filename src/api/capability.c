@@ -210,11 +210,14 @@ int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
     fd_auto fd = fd_consume;
     int r;
 
-    if (!ret || fd < 0 || socket_adopt(fd) < 0)
+    if (!ret || fd < 0)
         return VRD_ERR_INVALID_ARGUMENT;
     r = control_ready();
     if (r < 0)
         return r;
+    r = socket_adopt(fd);
+    if (r < 0)
+        return r == -ENOTSOCK || r == -EBADF ? VRD_ERR_INVALID_ARGUMENT : error_from_errno(-r);
     r = socket_receive(fd, &datagram);
     if (r == 0)
         return VRD_ERR_PEER_GONE;

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "api/transfer.h"
 
-#include <sched.h>
-
 #include "base/clock.h"
+#include "os/cpu.h"
 
 #define LOOKS 1024 /* for about as long as an answer takes that is on its way */
 
@@ -32,7 +31,7 @@ bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *r
     if (port->receiver.n_active != 1)
         return false;
     if (slot_cpu(ring->last) != 0 && slot_cpu(ring->last) == cpu_current()) {
-        sched_yield(); /* the sender cannot run while we look */
+        cpu_yield(); /* the sender cannot run while we look */
         looks = 1;
     }
     for (int i = 0; i < looks; i++) {

@@ -26,5 +26,5 @@ static inline uint16_t cpu_current(void)
 #endif
 }
 
-/* How many CPUs may this thread use? */
-unsigned cpu_count(void);
+/* Lets another thread have this CPU, if one wants it. */
+void cpu_yield(void);

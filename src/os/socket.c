@@ -61,10 +61,12 @@ int socket_adopt(int fd)
     struct sockaddr peer;
     socklen_t len = sizeof(int), peer_len = sizeof(peer);
 
-    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0 || domain != AF_UNIX)
-        return -ENOTSOCK;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) < 0)
+        return -errno;
     len = sizeof(int);
-    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
+    if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+        return -errno;
+    if (domain != AF_UNIX || type != SOCK_SEQPACKET)
         return -ENOTSOCK;
     /* one that listens or was never connected would never end */
     if (getpeername(fd, &peer, &peer_len) < 0)
