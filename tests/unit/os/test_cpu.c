@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* The number of the CPU, and how many there are. */
+/* The number of the CPU. */
 #include "unit/unit.h"
 
 #include <pthread.h>
@@ -12,7 +12,6 @@
 static void *ask_on_each(void *arg)
 {
     cpu_set_t allowed, one;
-    unsigned n = 0;
 
     (void)arg;
     support_require(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
@@ -26,11 +25,8 @@ static void *ask_on_each(void *arg)
             support_require_equal(cpu_current(), cpu + 1);
         else
             support_require_equal(cpu_current(), 0);
-        support_require_equal(cpu_count(), 1);
-        n++;
     }
     support_require(sched_setaffinity(0, sizeof allowed, &allowed) == 0);
-    support_require_equal(cpu_count(), n);
     return NULL;
 }
 
