@@ -42,6 +42,14 @@ void on_child_death(int)
     _exit(1);
 }
 
+void watch_child(void (*handler)(int))
+{
+    struct sigaction action = {};
+    action.sa_handler = handler;
+    action.sa_flags = SA_RESTART | SA_NOCLDSTOP;
+    sigaction(SIGCHLD, &action, nullptr);
+}
+
 } // namespace
 
 void pin_to_cpu(int cpu)
@@ -73,7 +81,7 @@ Pair::Pair(Transports &transports, int parent_cpu, int child_cpu)
 {
     ns_per_tick();
     fflush(nullptr);
-    signal(SIGCHLD, on_child_death);
+    watch_child(on_child_death);
     child_ = fork();
     if (child_ < 0)
         throw_errno("fork");
@@ -86,7 +94,7 @@ Pair::Pair(Transports &transports, int parent_cpu, int child_cpu)
 
 Pair::~Pair()
 {
-    signal(SIGCHLD, SIG_DFL);
+    watch_child(SIG_DFL);
     order(Command::LEAVE, 0, 0);
     waitpid(child_, nullptr, 0);
 }
@@ -121,7 +129,7 @@ void Pair::await_done()
 void Pair::child_main(int cpu)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGCHLD, SIG_DFL);
+    watch_child(SIG_DFL);
     try {
         pin_to_cpu(cpu);
         for (auto &transport : transports_)
