@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stddef.h>
 #include <string.h>
 #include <veridian/error.h>
 
@@ -23,12 +24,13 @@
 struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, uint64_t max_message,
                       vrd_cap_t *ret_cap)
 {
+    const size_t kept = offsetof(struct port, kind);
     struct handle *handle = handle_new(ret_cap);
     struct port *port = port_of(handle);
 
     if (!handle)
         return NULL;
-    memset((char *)port + sizeof(*handle), 0, sizeof(*port) - sizeof(*handle));
+    memset((char *)port + kept, 0, sizeof(*port) - kept);
     handle->rights = rights;
     port->kind = kind;
     port->capacity = capacity;
@@ -88,9 +90,9 @@ void port_after_fork(void)
         struct port *port = port_of(handle_at(i));
 
         pin_init(&port->handle.pin);
+        atomic_store_explicit(&port->sleepers, 0, memory_order_relaxed);
         if (port->handle.cap == VRD_CAP_NONE)
             continue;
-        atomic_store_explicit(&port->sleepers, 0, memory_order_relaxed);
         if (port->kind == PORT_SENDER)
             sender_after_fork(port);
         else

@@ -22,6 +22,7 @@
 #define COOL_NS 10000000   /* see docs/design.md, "Sleep": a store is visible after this time */
 #define BUSY_POLL_NS 1000000 /* ... while messages keep coming */
 #define POLL_NS 20000      /* between two looks at the sockets while a caller polls */
+#define START_RETRY_NS 1000000
 #define LINKS_MAX 65536
 #define FETCHES 8          /* so many drains take more than a socket's queue can hold */
 
@@ -183,12 +184,13 @@ static void receiver_cooled(struct receiver *rx)
 
 /* --- sockets: pin held ---------------------------------------------------------------------------- */
 
-/* Control lock held. */
+/* Control lock held. What cannot be watched now, for want of descriptors, is tried again. */
 static void receiver_start(struct receiver *rx)
 {
     rx->started = true;
     list_foreach(node, &rx->sources)
-        source_watch(list_entry(node, struct source, node));
+        if (source_watch(list_entry(node, struct source, node)) < 0)
+            rx->started = false;
 }
 
 /* Looks at the sockets now. */
@@ -470,7 +472,7 @@ int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
     struct receiver *rx = &port->receiver;
 
     if (!rx->started && receiver_refresh(port))
-        return 0;
+        return rx->started ? 0 : port_nap(port, cap, START_RETRY_NS);
     return port_wait(port, cap, &receiver_waits, deadline);
 }
 
@@ -540,6 +542,15 @@ static int receiver_send_invitations(struct port *port, int fd)
     return n > 0 ? move_frame(fd, &frame, fds, n) : 0;
 }
 
+static void receiver_free_sources(struct receiver *rx)
+{
+    list_foreach(node, &rx->sources) {
+        struct source *source = list_entry(node, struct source, node);
+
+        source_free(&source);
+    }
+}
+
 int receiver_move(struct port *port, int fd, uint32_t rights)
 {
     struct receiver *rx = &port->receiver;
@@ -562,17 +573,10 @@ int receiver_move(struct port *port, int fd, uint32_t rights)
         r = receiver_send_root(port, fd, rights, invitations);
     if (r == 0)
         r = receiver_send_invitations(port, fd);
+    if (r == 0) /* at once: a HELLO that comes now is for the new holder */
+        receiver_free_sources(rx);
     control_unlock();
     return r;
-}
-
-static void receiver_free_sources(struct receiver *rx)
-{
-    list_foreach(node, &rx->sources) {
-        struct source *source = list_entry(node, struct source, node);
-
-        source_free(&source);
-    }
 }
 
 void receiver_close(struct port *port)
@@ -686,6 +690,9 @@ static int receiver_frame(struct source *source, struct datagram *datagram)
     case FRAME_ATTACH:
         return link ? link_attach(link, &frame, datagram->fds[0]) : VRD_ERR_PEER_CORRUPT;
     case FRAME_CLOSE:
+        if (source->closed) /* said once; more would only keep us busy */
+            return VRD_ERR_PEER_CORRUPT;
+        source->closed = true;
         if (link)
             link->ended = true;
         return 0;

@@ -31,6 +31,7 @@ struct source {
     uint32_t serial;
     bool watched;
     bool drained; /* the last source_drain left nothing */
+    bool closed;  /* CLOSE was said over it */
     struct port *port;
     struct link *link;
 };
