@@ -2,7 +2,6 @@
 #include "object/control.h"
 
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stddef.h>
 #include <veridian/error.h>
@@ -62,7 +61,7 @@ int control_ready(void)
         atomic_store_explicit(&epoch->state, READY, memory_order_release);
     }
     while (atomic_load_explicit(&epoch->state, memory_order_acquire) != READY)
-        sched_yield();
+        cpu_yield();
     return pin_thread_known() || pin_thread_register() ? 0 : VRD_ERR_OUT_OF_MEMORY;
 }
 

@@ -2,7 +2,6 @@
 #include "object/port.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stddef.h>
 #include <string.h>
 #include <veridian/error.h>
@@ -50,7 +49,7 @@ void port_show(struct port *port, vrd_cap_t cap)
      * can have this pin, and that leaves at once.
      */
     while (pthread_mutex_trylock(&pin->mutex) != 0)
-        sched_yield();
+        cpu_yield();
     port->handle.cap = cap;
     pthread_mutex_unlock(&pin->mutex);
 }
@@ -139,7 +138,7 @@ static bool port_spin(struct port *port, const struct port_wait *wait, int64_t s
 static bool port_yield(struct port *port, const struct port_wait *wait)
 {
     for (int i = 0; i < YIELDS; i++) {
-        sched_yield();
+        cpu_yield();
         if (port_look(port, wait))
             return true;
     }

@@ -476,22 +476,6 @@ int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
     return port_wait(port, cap, &receiver_waits, deadline);
 }
 
-bool receiver_pump(vrd_cap_t cap)
-{
-    struct handle *handle = handle_find(cap);
-    struct port *port = port_of(handle);
-    bool here;
-
-    control_lock();
-    here = handle && handle->cap == cap && port->kind == PORT_RECEIVER;
-    if (here)
-        receiver_start(&port->receiver);
-    control_unlock();
-    if (here)
-        reactor_poll();
-    return here;
-}
-
 /* --- life: pin and control lock held -------------------------------------------------------------- */
 
 static int move_frame(int fd, const struct frame *frame, const int *fds, size_t n_fds)
@@ -722,4 +706,26 @@ void receiver_source_ready(struct source *source)
         source_free(&source);
     }
     receiver_post(port, link);
+}
+
+bool receiver_pump(vrd_cap_t cap)
+{
+    struct handle *handle = handle_find(cap);
+    struct port *port = port_of(handle);
+    bool here;
+
+    control_lock();
+    here = handle && handle->cap == cap && port->kind == PORT_RECEIVER;
+    if (here) {
+        struct list *first = port->receiver.sources.next;
+
+        receiver_start(&port->receiver);
+        /* The root by name: among many ready sources, its turn may be far off. */
+        if (first != &port->receiver.sources)
+            receiver_source_ready(list_entry(first, struct source, node));
+    }
+    control_unlock();
+    if (here)
+        reactor_poll();
+    return here;
 }
