@@ -175,8 +175,25 @@ static void test_a_thousand_invitations_at_once(void **state)
     EXPECT(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+/* More than a socket's queue holds, each withdrawn: the root must still have its turn. */
+static void test_thousands_withdrawn(void **state)
+{
+    const struct ends ends = ends_new(8);
+    int fd;
+
+    (void)state;
+    for (int i = 0; i < 20000; i++) {
+        EXPECT(vrd_cap_export(ends.send, VRD_RIGHT_SEND, &fd), 0);
+        EXPECT(close(fd), 0);
+    }
+    numbered_send(ends.send, 1, 0, 30);
+    numbered_receive(ends.receive, 1, 0, 30);
+    ends_close(&ends);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
+                     SUPPORT_TEST(test_thousands_withdrawn),
                      SUPPORT_TEST(test_invitations_are_close_on_exec),
                      SUPPORT_TEST(test_one_program_sends),
                      SUPPORT_TEST(test_many_programs_send),
