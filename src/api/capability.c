@@ -200,6 +200,24 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
     return port ? r : VRD_ERR_OUT_OF_MEMORY;
 }
 
+/* 1, 0 if there is none, or VRD_ERR_*. */
+static int import_greeting(int fd, int (*read)(int fd, struct datagram *ret),
+                           struct datagram *datagram, struct frame *greeting)
+{
+    int r;
+
+    datagram_deinit(datagram);
+    r = read(fd, datagram);
+    if (r == 0)
+        return VRD_ERR_PEER_GONE;
+    if (r == -EAGAIN)
+        return 0;
+    if (r < 0)
+        return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    r = frame_decode(datagram->data, datagram->len, datagram->n_fds, greeting);
+    return r < 0 ? r : 1;
+}
+
 int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
 {
     datagram_auto datagram = { .pidfd = -1 };
@@ -218,13 +236,15 @@ int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
     r = socket_adopt(fd);
     if (r < 0)
         return r == -ENOTSOCK || r == -EBADF ? VRD_ERR_INVALID_ARGUMENT : error_from_errno(-r);
-    r = socket_receive(fd, &datagram);
-    if (r == 0)
-        return VRD_ERR_PEER_GONE;
-    if (r > 0 && frame_decode(datagram.data, datagram.len, datagram.n_fds, &greeting) < 0)
-        return VRD_ERR_PEER_CORRUPT;
-    if (r < 0 && r != -EAGAIN)
-        return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    /* Left there, where others may have the invitation too: whose HELLO comes first must be right. */
+    r = import_greeting(fd, socket_peek, &datagram, &greeting);
+    if (r > 0 && greeting.type == FRAME_GREETING_RECEIVE) {
+        r = import_greeting(fd, socket_receive, &datagram, &greeting);
+        if (r == 0) /* somebody else took it */
+            return VRD_ERR_PEER_GONE;
+    }
+    if (r < 0)
+        return r;
     switch (greeting.type) {
     case FRAME_GREETING_SEND:
         return import_send(&greeting, fd, ret);

@@ -125,7 +125,7 @@ static void datagram_take(struct datagram *datagram, const struct cmsghdr *cmsg)
     }
 }
 
-int socket_receive(int fd, struct datagram *ret)
+static int socket_read(int fd, int flags, struct datagram *ret)
 {
     union {
         char buf[CMSG_SPACE(sizeof(int) * SOCKET_FDS_MAX) + CMSG_SPACE(sizeof(struct ucred)) +
@@ -146,7 +146,7 @@ int socket_receive(int fd, struct datagram *ret)
     /* ECONNRESET, said once: the other side closed and had not read all. What it had sent is still
      * here, and after that comes the end. */
     do {
-        n = recvmsg(fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+        n = recvmsg(fd, &msg, flags | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
     if (n < 0) {
         r = errno == EWOULDBLOCK ? -EAGAIN : -errno;
@@ -166,6 +166,16 @@ int socket_receive(int fd, struct datagram *ret)
         datagram_deinit(ret);
     errno = saved;
     return r;
+}
+
+int socket_receive(int fd, struct datagram *ret)
+{
+    return socket_read(fd, 0, ret);
+}
+
+int socket_peek(int fd, struct datagram *ret)
+{
+    return socket_read(fd, MSG_PEEK, ret);
 }
 
 bool socket_ended(int fd)

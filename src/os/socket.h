@@ -45,6 +45,9 @@ int socket_send(int fd, const void *data, size_t len, const int *fds, size_t n_f
  */
 int socket_receive(int fd, struct datagram *ret);
 
+/* The same, but leaves it there. Its descriptors are copies. */
+int socket_peek(int fd, struct datagram *ret);
+
 /* Has the other side of `fd` closed its last descriptor, with nothing left to read? */
 bool socket_ended(int fd);
 
