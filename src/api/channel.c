@@ -95,14 +95,23 @@ int vrd_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
 
 /* --- sending and receiving: nothing but the fast path, and a way out of it -------------------------- */
 
+/* Large, or no room, or news. Pin held. */
+static __attribute__((noinline)) int send_held(struct port *port, vrd_cap_t cap, const void *data,
+                                               size_t len, int64_t timeout_ns)
+{
+    struct ring_message message = { .data = transfer_unconst(data), .len = len };
+
+    return transfer_send(port, cap, &message, timeout_ns);
+}
+
+/* The pin is not to be had by its bias. */
 static __attribute__((noinline)) int send_slow(vrd_cap_t cap, const void *data, size_t len,
                                                int64_t timeout_ns)
 {
-    struct ring_message message = { .data = transfer_unconst(data), .len = len };
     int r;
     struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
 
-    return port ? transfer_send(port, cap, &message, timeout_ns) : r;
+    return port ? send_held(port, cap, data, len, timeout_ns) : r;
 }
 
 hot_inline int send_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
@@ -112,10 +121,8 @@ hot_inline int send_through(struct pin_thread *self, struct port *port, vrd_cap_
 
     if (unlikely(!gate_try(self, port, cap)))
         return send_slow(cap, data, len, timeout_ns);
-    if (unlikely(!transfer_send_small(port, data, len))) {
-        gate_leave_biased(self);
-        return send_slow(cap, data, len, timeout_ns);
-    }
+    if (unlikely(!transfer_send_small(port, data, len)))
+        return send_held(port, cap, data, len, timeout_ns);
     notice = sender_notice_one(&port->sender.ring);
     if (unlikely(notice != 0))
         return transfer_send_end(port, notice);
@@ -142,21 +149,28 @@ hot_inline int send_plain(vrd_cap_t cap, const void *data, size_t len, int64_t t
                         : send_other(cap, data, len, timeout_ns);
 }
 
-static __attribute__((noinline)) ssize_t receive_slow(vrd_cap_t cap, void *buf, size_t size,
-                                                      int64_t timeout_ns)
+/* Whatever is not plain, and waiting. Pin held. */
+static __attribute__((noinline)) ssize_t receive_held(struct port *port, vrd_cap_t cap, void *buf,
+                                                      size_t size, int64_t timeout_ns)
 {
     struct ring_message message = { .data = buf };
     struct link *link;
-    int r;
-    struct port *port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
+    int r = transfer_receive(port, cap, &message, size, timeout_ns, &link);
 
-    if (!port)
-        return r;
-    r = transfer_receive(port, cap, &message, size, timeout_ns, &link);
     if (r < 0)
         return r;
     gate_leave(port);
     return (ssize_t)message.len;
+}
+
+/* The pin is not to be had by its bias. */
+static __attribute__((noinline)) ssize_t receive_slow(vrd_cap_t cap, void *buf, size_t size,
+                                                      int64_t timeout_ns)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
+
+    return port ? receive_held(port, cap, buf, size, timeout_ns) : r;
 }
 
 /*
@@ -194,10 +208,7 @@ static __attribute__((noinline)) ssize_t receive_miss(struct port *port, vrd_cap
 
     if (timeout_ns != 0 && transfer_look(port, slot, &word))
         n = receive_small(pin_self, port, slot, word, buf, size);
-    if (n >= 0)
-        return n;
-    gate_leave_biased(pin_self);
-    return receive_slow(cap, buf, size, timeout_ns);
+    return n >= 0 ? n : receive_held(port, cap, buf, size, timeout_ns);
 }
 
 hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
@@ -209,19 +220,14 @@ hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, v
 
     if (unlikely(!gate_try(self, port, cap)))
         return receive_slow(cap, buf, size, timeout_ns);
-    if (unlikely(port->receiver.budget == 0 || !buf)) {
-        gate_leave_biased(self);
-        return receive_slow(cap, buf, size, timeout_ns);
-    }
+    if (unlikely(port->receiver.budget == 0 || !buf))
+        return receive_held(port, cap, buf, size, timeout_ns);
     slot = ring_slot(&port->receiver.current->ring);
     word = slot_load(slot);
     if (unlikely(ring_state(&port->receiver.current->ring, word) != RING_READY))
         return receive_miss(port, cap, buf, size, timeout_ns);
     n = receive_small(self, port, slot, word, buf, size);
-    if (likely(n >= 0))
-        return n;
-    gate_leave_biased(self);
-    return receive_slow(cap, buf, size, timeout_ns);
+    return likely(n >= 0) ? n : receive_held(port, cap, buf, size, timeout_ns);
 }
 
 /* Through another capability than this thread's last. */
