@@ -34,14 +34,14 @@ enum vrd_object_kind {
 
 /* What vrd_cap_info tells. `reserved` is zero today. */
 struct vrd_cap_info {
-    uint32_t kind;             /* enum vrd_object_kind                                            */
-    uint32_t rights;           /* VRD_RIGHT_*                                                     */
-    uint64_t badge;            /* 0: unbadged                                                     */
-    uint64_t generation;       /* of the handle                                                   */
-    pid_t owner;               /* who receives: own pid at the owner, 0 while nobody has answered */
-    uint32_t links;            /* live links of this process through this capability              */
-    size_t slots;              /* messages that one link holds                                    */
-    size_t max_message_size;   /* bytes                                                           */
+    uint32_t kind;           /* enum vrd_object_kind                                            */
+    uint32_t rights;         /* VRD_RIGHT_*                                                     */
+    uint64_t badge;          /* 0: unbadged                                                     */
+    uint64_t generation;     /* of the handle                                                   */
+    pid_t owner;             /* who receives: own pid at the owner, 0 while nobody has answered */
+    uint32_t links;          /* live links of this process through this capability              */
+    size_t slots;            /* messages that one link holds                                    */
+    size_t max_message_size; /* bytes                                                           */
     uint64_t reserved[8];
 };
 

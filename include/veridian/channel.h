@@ -23,8 +23,8 @@ VRD_BEGIN_DECLS
 
 /* Zero means the default in every field; `reserved` must be zero. */
 struct vrd_channel_options {
-    size_t slots;            /* messages that each sender may have unread; 1 to VRD_CHANNEL_SLOTS_MAX  */
-    size_t max_message_size; /* bytes; default 1 MiB, as large as memory allows                        */
+    size_t slots; /* messages that each sender may have unread, to VRD_CHANNEL_SLOTS_MAX */
+    size_t max_message_size; /* bytes; default 1 MiB, as large as memory allows */
     uint64_t reserved[14];
 };
 

@@ -65,7 +65,7 @@ int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
     return 0;
 }
 
-/* --- export: pin held ----------------------------------------------------------------------------- */
+/* --- export: pin held ------------------------------------------------------------------------- */
 
 /* The invitation is greeted from the owner's end, which then goes to the owner. */
 static int export_send(struct port *port, uint32_t rights, int far)
@@ -108,7 +108,8 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
     }
     near = pair[0];
     far = pair[1];
-    r = port->kind == PORT_SENDER ? export_send(port, rights, far) : receiver_move(port, far, rights);
+    r = port->kind == PORT_SENDER ? export_send(port, rights, far)
+                                  : receiver_move(port, far, rights);
     if (r == 0 && port->kind == PORT_RECEIVER)
         port_close(port);
     else
@@ -118,7 +119,7 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
     return r;
 }
 
-/* --- import --------------------------------------------------------------------------------------- */
+/* --- import ----------------------------------------------------------------------------------- */
 
 /* A capability to send: HELLO goes out at once, over the invitation, which is used up by it. */
 static int import_send(const struct frame *greeting, int fd, vrd_cap_t *ret)

@@ -93,7 +93,7 @@ int vrd_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
     return vrd_channel_create_with(&options, ret_send, ret_recv);
 }
 
-/* --- sending and receiving: nothing but the fast path, and a way out of it -------------------------- */
+/* --- sending and receiving: nothing but the fast path, and a way out of it -------------------- */
 
 /* Large, or no room, or news. Pin held. */
 static __attribute__((noinline)) int send_held(struct port *port, vrd_cap_t cap, const void *data,
@@ -273,7 +273,7 @@ ssize_t vrd_receive_timed(vrd_cap_t cap, void *buf, size_t size, int64_t timeout
     return receive_plain(cap, buf, size, timeout_ns);
 }
 
-/* --- async_channel.h ----------------------------------------------------------------------------- */
+/* --- async_channel.h -------------------------------------------------------------------------- */
 
 int vrd_async_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
 {

@@ -101,7 +101,7 @@ int vrd_discard(vrd_cap_t cap)
     return r;
 }
 
-/* --- batches --------------------------------------------------------------------------------------- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 /* Writes those of messages[0..n) that need nothing but room. How many? */
 static size_t batch_write(struct port *port, const struct vrd_message *messages, size_t n)
@@ -121,8 +121,8 @@ static size_t batch_write(struct port *port, const struct vrd_message *messages,
 }
 
 /* One after the other; wakes once for all that were plain. Gives the pin back. */
-static int batch_send(struct port *port, vrd_cap_t cap, const struct vrd_message *messages, size_t n,
-                      int64_t timeout_ns)
+static int batch_send(struct port *port, vrd_cap_t cap, const struct vrd_message *messages,
+                      size_t n, int64_t timeout_ns)
 {
     size_t sent = 0;
     int r;

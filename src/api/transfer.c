@@ -71,7 +71,8 @@ static int send_try(struct port *port, const struct ring_message *message)
             r = port->sender.state == SENDER_ANSWERED ? send_try(port, message)
                                                       : VRD_ERR_CHANNEL_FULL;
     }
-    return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port) : r;
+    return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port)
+                                                                           : r;
 }
 
 int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_message *message,

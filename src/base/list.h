@@ -51,6 +51,6 @@ static inline void list_splice(struct list *to, struct list *from)
 #define list_entry(node, type, member) container_of(node, type, member)
 
 /* Safe against removal of the current node. */
-#define list_foreach(node, head)                                                           \
-    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);      \
+#define list_foreach(node, head) \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head); \
          node = node##_next, node##_next = node->next)

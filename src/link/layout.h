@@ -36,7 +36,7 @@ enum slot_kind {
 
 struct slot {
     alignas(2 * LAYOUT_LINE) uint64_t word;
-    uint8_t head[SLOT_HEAD_MAX];                 /* first line, with the word               */
+    uint8_t head[SLOT_HEAD_MAX];                   /* first line, with the word               */
     uint8_t tail[SLOT_INLINE_MAX - SLOT_HEAD_MAX]; /* second line                           */
     uint32_t opcode;
     uint32_t flags;

@@ -32,7 +32,7 @@ struct ring_message {
 /* Byte rings that may be attached and not yet fully read, at a time. */
 #define RING_EXTENSIONS_MAX 4
 
-/* --- the writer ------------------------------------------------------------------------------ */
+/* --- the writer ------------------------------------------------------------------------------- */
 
 /* Up to where in the byte ring the message before `position` goes. */
 struct ring_byte_end {
@@ -56,9 +56,9 @@ struct ring_writer {
     uint64_t bytes_head, bytes_tail; /* run freely */
     struct ring_byte_end *ends;      /* mask + 1 entries, made with the first byte ring */
     uint32_t ends_head, ends_tail;
-    uint32_t bytes_idle;                    /* messages in a row that it was far too large for  */
-    uint32_t extension;                     /* number of the byte ring in use; 0: none yet   */
-    uint32_t retired[RING_EXTENSIONS_MAX];  /* position at which extension n was replaced    */
+    uint32_t bytes_idle;                   /* messages in a row that it was far too large for  */
+    uint32_t extension;                    /* number of the byte ring in use; 0: none yet   */
+    uint32_t retired[RING_EXTENSIONS_MAX]; /* position at which extension n was replaced    */
 };
 
 /* A notice that says nothing. */
@@ -133,7 +133,7 @@ hot_inline bool ring_write_small(struct ring_writer *w, const void *data, size_t
     return true;
 }
 
-/* --- the reader ------------------------------------------------------------------------------ */
+/* --- the reader ------------------------------------------------------------------------------- */
 
 struct ring_extension {
     struct segment segment;

@@ -49,9 +49,8 @@ static int link_watch(struct link *link, struct port *port, struct datagram *dat
 {
     int pidfd;
 
-    link->source = (struct vrd_source){ .pid = datagram->pid,
-                                        .uid = datagram->uid,
-                                        .gid = datagram->gid };
+    link->source =
+        (struct vrd_source){ .pid = datagram->pid, .uid = datagram->uid, .gid = datagram->gid };
     if (source_watch(link->tether) < 0)
         return VRD_ERR_OUT_OF_MEMORY;
     if (datagram->pid == control_pid())

@@ -17,8 +17,8 @@
 #define YIELDS 3
 
 /* How long a store may sit in the other side's store buffer: see docs/design.md, "Sleep". */
-#define LOOK_LONG 2000        /* ns; nearly always enough */
-#define DRAIN_LIMIT 10000000  /* ns; always enough */
+#define LOOK_LONG 2000       /* ns; nearly always enough */
+#define DRAIN_LIMIT 10000000 /* ns; always enough */
 
 struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, uint64_t max_message,
                       vrd_cap_t *ret_cap)

@@ -19,14 +19,14 @@ enum port_kind { PORT_NONE, PORT_SENDER, PORT_RECEIVER };
 struct port {
     struct handle handle; /* its pin guards this port; first */
     /* These two go on when the entry is used again: whoever slept on the port before may be late. */
-    atomic_uint bell;      /* rung for all who sleep; counts, so that no ring is ever lost   */
+    atomic_uint bell; /* rung for all who sleep; counts, so that no ring is ever lost   */
     atomic_uint sleepers;
     enum port_kind kind;
-    uint32_t capacity;    /* of each link, in messages */
-    uint64_t max_message; /* bytes */
+    uint32_t capacity;     /* of each link, in messages */
+    uint64_t max_message;  /* bytes */
     atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */
     uint64_t armed; /* the ticket for which the other side was last asked to ring (pin)      */
-    uint32_t spin; /* ns worth spinning before sleeping, learnt (pin) */
+    uint32_t spin;  /* ns worth spinning before sleeping, learnt (pin) */
     union {
         struct sender sender;
         struct receiver receiver;
@@ -79,7 +79,7 @@ struct port_wait {
     void (*arm)(struct port *port);
     size_t (*points)(struct port *port, struct futex_point *points);
     uint64_t (*ticket)(const struct port *port); /* differs once what is awaited differs */
-    bool (*peer_here)(const struct port *port); /* was the other side last seen on this CPU? */
+    bool (*peer_here)(const struct port *port);  /* was the other side last seen on this CPU? */
 };
 
 /*

@@ -11,8 +11,8 @@
 
 #define COLLECT_MAX 64
 
-static struct loop *loop;       /* NULL until something is watched */
-static atomic_bool running;     /* the thread; set under the control lock, read anywhere */
+static struct loop *loop;   /* NULL until something is watched */
+static atomic_bool running; /* the thread; set under the control lock, read anywhere */
 static _Atomic uint32_t sent;
 
 int reactor_watch(int fd, uint64_t token)

@@ -16,15 +16,15 @@
 #include "os/futex.h"
 #include "os/socket.h"
 
-#define TURN 64            /* messages in a row from one link, while others may have some */
-#define QUIET 256          /* messages of others after which a silent link goes cold */
-#define HOT_MAX 16         /* links that a sleeping receiver watches itself */
-#define COOL_NS 10000000   /* see docs/design.md, "Sleep": a store is visible after this time */
+#define TURN 64              /* messages in a row from one link, while others may have some */
+#define QUIET 256            /* messages of others after which a silent link goes cold */
+#define HOT_MAX 16           /* links that a sleeping receiver watches itself */
+#define COOL_NS 10000000     /* see docs/design.md, "Sleep": a store is visible after this time */
 #define BUSY_POLL_NS 1000000 /* ... while messages keep coming */
-#define POLL_NS 20000      /* between two looks at the sockets while a caller polls */
+#define POLL_NS 20000        /* between two looks at the sockets while a caller polls */
 #define START_RETRY_NS 1000000
 #define LINKS_MAX 65536
-#define FETCHES 8          /* so many drains take more than a socket's queue can hold */
+#define FETCHES 8 /* so many drains take more than a socket's queue can hold */
 
 _Static_assert(HOT_MAX < FUTEX_POINTS_MAX, "one point is the bell");
 
@@ -58,8 +58,7 @@ static int receiver_add(struct port *port, enum source_kind kind, int fd, uint32
 
 int receiver_root(struct port *port, int fd)
 {
-    return receiver_add(port, SOURCE_ROOT, fd,
-                        VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE);
+    return receiver_add(port, SOURCE_ROOT, fd, VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE);
 }
 
 int receiver_invite(struct port *port, int fd, uint32_t rights)
@@ -67,7 +66,7 @@ int receiver_invite(struct port *port, int fd, uint32_t rights)
     return receiver_add(port, SOURCE_INVITATION, fd, rights);
 }
 
-/* --- links: pin held ----------------------------------------------------------------------------- */
+/* --- links: pin held -------------------------------------------------------------------------- */
 
 /* Counts what was taken out of the budget since it was granted. */
 static void receiver_count(struct receiver *rx)
@@ -182,7 +181,7 @@ static void receiver_cooled(struct receiver *rx)
     }
 }
 
-/* --- sockets: pin held ---------------------------------------------------------------------------- */
+/* --- sockets: pin held ------------------------------------------------------------------------ */
 
 /* Control lock held. What cannot be watched now, for want of descriptors, is tried again. */
 static void receiver_start(struct receiver *rx)
@@ -267,7 +266,8 @@ static int receiver_fetch(struct link *link, bool *ret_starved)
     return r;
 }
 
-static int receiver_read(struct link *link, uint64_t word, struct ring_message *message, size_t size)
+static int receiver_read(struct link *link, uint64_t word, struct ring_message *message,
+                         size_t size)
 {
     int r = ring_read(&link->ring, word, message, size);
     bool starved;
@@ -387,7 +387,7 @@ int receiver_discard(struct port *port)
     return 0;
 }
 
-/* --- waiting: pin held --------------------------------------------------------------------------- */
+/* --- waiting: pin held ------------------------------------------------------------------------ */
 
 static bool receiver_look(struct port *port)
 {
@@ -476,7 +476,7 @@ int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
     return port_wait(port, cap, &receiver_waits, deadline);
 }
 
-/* --- life: pin and control lock held -------------------------------------------------------------- */
+/* --- life: pin and control lock held ---------------------------------------------------------- */
 
 static int move_frame(int fd, const struct frame *frame, const int *fds, size_t n_fds)
 {
@@ -599,7 +599,7 @@ void receiver_after_fork(struct port *port)
     list_init(&rx->posted);
 }
 
-/* --- what the reactor finds: control lock held ------------------------------------------------------ */
+/* --- what the reactor finds: control lock held ------------------------------------------------ */
 
 static void receiver_post(struct port *port, struct link *link)
 {

@@ -15,7 +15,7 @@
 #include "os/process.h"
 #include "os/socket.h"
 
-#define CURSOR_PAUSE 8      /* between two loads of the cursor: each takes the line from the reader */
+#define CURSOR_PAUSE 8 /* between two loads of the cursor: each takes the line from the reader */
 #define HELLO_RETRY 1000000 /* ns */
 
 static void sender_settle(struct port *port, enum sender_state state)
@@ -33,12 +33,13 @@ void sender_init(struct port *port, int root)
 
     s->root = root;
     s->inherited = -1;
-    s->small_max = port->max_message < SLOT_INLINE_MAX ? (uint32_t)port->max_message : SLOT_INLINE_MAX;
+    s->small_max =
+        port->max_message < SLOT_INLINE_MAX ? (uint32_t)port->max_message : SLOT_INLINE_MAX;
     s->ring.notice = &ring_silence;
     sender_settle(port, SENDER_NEW);
 }
 
-/* --- frames ------------------------------------------------------------------------------------ */
+/* --- frames ----------------------------------------------------------------------------------- */
 
 static int frame_send(int fd, const struct frame *frame, const int *fds, size_t n_fds)
 {
@@ -64,7 +65,7 @@ static int sender_send(struct port *port, int fd, const struct frame *frame, con
     return r < 0 ? error_from_errno(-r) : 0;
 }
 
-/* --- the link ---------------------------------------------------------------------------------- */
+/* --- the link --------------------------------------------------------------------------------- */
 
 /* Lets go of the link; what was sent stays with the receiver. Control lock held. */
 static void sender_unlink(struct port *port, enum notice_cause cause)
@@ -262,7 +263,8 @@ int sender_unanswered(struct port *port, uint32_t before)
     int r = sender_adopt(port);
 
     /* Either the WELCOME is here, and with it the notice; or the owner will look after sending it. */
-    return r < 0 ? sender_lost(port, r) : sender_heed(port, sender_notice(&port->sender.ring, before));
+    return r < 0 ? sender_lost(port, r)
+                 : sender_heed(port, sender_notice(&port->sender.ring, before));
 }
 
 int sender_prepare(struct port *port, size_t len)
@@ -294,7 +296,7 @@ int sender_prepare(struct port *port, size_t len)
     return ring_writer_attach(w, bytes);
 }
 
-/* --- waiting ----------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 static uint32_t sender_cursor_seen(const struct ring_writer *w)
 {
@@ -336,9 +338,8 @@ static size_t sender_points(struct port *port, struct futex_point *points)
 
     if (!w->cursor)
         return 0;
-    points[0] = (struct futex_point){ .word = w->cursor,
-                                      .value = sender_cursor_seen(w),
-                                      .shared = true };
+    points[0] =
+        (struct futex_point){ .word = w->cursor, .value = sender_cursor_seen(w), .shared = true };
     return 1;
 }
 
@@ -371,7 +372,7 @@ int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
     return port_wait(port, cap, &sender_waits, deadline);
 }
 
-/* --- rights ------------------------------------------------------------------------------------ */
+/* --- rights ----------------------------------------------------------------------------------- */
 
 int sender_derive(struct port *port, uint32_t rights, int fd)
 {
@@ -395,7 +396,7 @@ int sender_derive(struct port *port, uint32_t rights, int fd)
     return r < 0 ? error_from_errno(-r) : 0;
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void sender_close(struct port *port)
 {
@@ -429,7 +430,7 @@ void sender_after_fork(struct port *port)
     s->error = s->error ? s->error : VRD_ERR_PEER_GONE;
 }
 
-/* --- what the reactor finds ---------------------------------------------------------------------- */
+/* --- what the reactor finds ------------------------------------------------------------------- */
 
 static int sender_welcome(struct source *source, struct datagram *datagram)
 {
@@ -445,7 +446,8 @@ static int sender_welcome(struct source *source, struct datagram *datagram)
     if (s->owner == control_pid())
         return 0;
     pidfd = datagram->pidfd >= 0 ? fd_take(&datagram->pidfd) : process_open(s->owner);
-    if (pidfd < 0) /* gone already: the tether tells; or the kernel does not say: the tether has to do */
+    if (pidfd <
+        0) /* gone already: the tether tells; or the kernel does not say: the tether has to do */
         return 0;
     s->owner_exit = source_new(source->port, SOURCE_OWNER_EXIT, pidfd);
     return s->owner_exit ? source_watch(s->owner_exit) : VRD_ERR_OUT_OF_MEMORY;

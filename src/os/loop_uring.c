@@ -60,7 +60,7 @@ static struct watch *uring_find(const struct loop_uring *self, uint64_t id)
     return watch && watch->id == id ? watch : NULL;
 }
 
-/* --- requests ---------------------------------------------------------------------------------- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 /* The kernel did not take the requests that are left: polls become nothing, removals stay. */
 static void uring_take_back(struct loop_uring *self)
@@ -130,7 +130,7 @@ static void uring_cancel(struct loop_uring *self, uint64_t id)
     uring_submit(self);
 }
 
-/* --- completions ------------------------------------------------------------------------------- */
+/* --- completions ------------------------------------------------------------------------------ */
 
 /* Takes out all that has completed, also what the kernel kept back for want of room. */
 static void uring_drain(struct loop_uring *self)
@@ -212,7 +212,7 @@ static int uring_refusal(const struct loop_uring *self, const struct watch *watc
     return 0;
 }
 
-/* --- the loop ---------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 /* Some sandboxes let a process make a ring but not use it. */
 static bool uring_works(struct loop_uring *self)

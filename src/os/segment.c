@@ -107,7 +107,8 @@ static int segment_check(int fd, size_t size)
 
     if (seals < 0 || (seals & SEALS) != SEALS)
         return -EPROTO;
-    if (fstatfs(fd, &fs) < 0 || fs.f_type != TMPFS_MAGIC) /* a hugetlb page may be missing: SIGBUS */
+    if (fstatfs(fd, &fs) < 0 ||
+        fs.f_type != TMPFS_MAGIC) /* a hugetlb page may be missing: SIGBUS */
         return -EPROTO;
     if (fstat(fd, &st) < 0 || st.st_size < 0 || (uint64_t)st.st_size != size)
         return -EPROTO;
@@ -121,8 +122,8 @@ int segment_import(int fd, size_t size, struct segment *ret)
 
     if (r < 0)
         return r;
-    addr = mmap(NULL, size, PROT_READ, MAP_SHARED | (size <= POPULATE_MAX ? MAP_POPULATE : 0), fd,
-                0);
+    addr =
+        mmap(NULL, size, PROT_READ, MAP_SHARED | (size <= POPULATE_MAX ? MAP_POPULATE : 0), fd, 0);
     if (addr == MAP_FAILED)
         return -errno;
     *ret = (struct segment){ .addr = addr, .size = size };

@@ -133,10 +133,9 @@ static int socket_read(int fd, int flags, struct datagram *ret)
         struct cmsghdr align;
     } control;
     struct iovec iov = { .iov_base = ret->data, .iov_len = sizeof(ret->data) };
-    struct msghdr msg = { .msg_iov = &iov,
-                          .msg_iovlen = 1,
-                          .msg_control = &control,
-                          .msg_controllen = sizeof(control) };
+    struct msghdr msg = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)
+    };
     int saved = errno, r = 1;
     ssize_t n;
 
