@@ -19,4 +19,8 @@ enum step_unit { STEP_INSTRUCTION, STEP_SYSCALL };
  * false if the operation was complete before that; then the victim goes on and has to exit with 0. */
 bool step_kill(pid_t victim, enum step_unit unit, size_t count);
 
+/* So many times in a row has an operation to be complete before it counts as gone through: in a
+ * virtual machine a step may go further than one instruction, once in many thousands. */
+#define STEP_ENDS 3
+
 #endif

@@ -29,7 +29,7 @@ static const long never_refused[] = {
     SYS_clock_gettime,  SYS_nanosleep,     SYS_clock_nanosleep, SYS_set_robust_list,
     SYS_restart_syscall, SYS_write,        SYS_rseq,           SYS_shutdown,
     SYS_fstat,          SYS_newfstatat,    SYS_fstatfs,        SYS_lseek,
-    SYS_getsockopt,     SYS_setsockopt,
+    SYS_getsockopt,     SYS_setsockopt,    SYS_getpeername,
 };
 
 #define N_NEVER (sizeof never_refused / sizeof never_refused[0])
