@@ -78,7 +78,7 @@ double round_of(Pair &pair, size_t transport, uint64_t n, Metrics &metrics)
 
 size_t most_links()
 {
-    const rlimit wished = {100000, 100000};
+    const rlimit wished = { 100000, 100000 };
     rlimit limit;
     if (setrlimit(RLIMIT_NOFILE, &wished) < 0) { // takes a privilege
         getrlimit(RLIMIT_NOFILE, &limit);
@@ -104,7 +104,7 @@ int main(int argc, char **argv)
     contest.round = round_of;
     contest.competitors = [most] {
         Transports list;
-        for (size_t links : {1, 16, 17, 100, 1000, 10000})
+        for (size_t links : { 1, 16, 17, 100, 1000, 10000 })
             if (links <= most)
                 add<FanIn>(list, links);
         return list;

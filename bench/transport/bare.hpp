@@ -44,7 +44,7 @@ template <> inline void copy_wide<64>(void *to, const void *from)
 // Sequence word first. Up to 56 bytes of payload share its line, 64 take two lines, and what is
 // larger starts on a line of its own, for the sake of the copies.
 template <size_t N> struct alignas(N == 64 ? 128 : 64) Slot {
-    std::atomic<uint64_t> sequence{0};
+    std::atomic<uint64_t> sequence{ 0 };
     alignas(N <= 64 ? 8 : 64) unsigned char payload[N];
 };
 
@@ -123,7 +123,7 @@ template <size_t N, size_t SLOTS> class BareRing : public TransportLoops<BareRin
   private:
     static constexpr uint64_t CURSOR_STEP = SLOTS >= 8 ? SLOTS / 8 : 1;
     struct Ring {
-        alignas(128) std::atomic<uint64_t> cursor{0};
+        alignas(128) std::atomic<uint64_t> cursor{ 0 };
         alignas(128) Slot<N> slot[SLOTS];
     };
     struct Rings {

@@ -50,7 +50,7 @@ class DescriptorPairs {
     }
 
   private:
-    int fds_[2][2] = {{-1, -1}, {-1, -1}};
+    int fds_[2][2] = { { -1, -1 }, { -1, -1 } };
 };
 
 template <size_t N> void write_all(int fd, const void *data)
@@ -104,7 +104,7 @@ template <size_t N> class PipeTransport : public DescriptorTransport<PipeTranspo
   public:
     PipeTransport()
     {
-        for (Direction direction : {TO_CHILD, TO_PARENT})
+        for (Direction direction : { TO_CHILD, TO_PARENT })
             if (pipe(this->fds_.pair(direction)) < 0)
                 throw_errno("pipe");
     }
@@ -119,7 +119,7 @@ class SocketTransport : public DescriptorTransport<SocketTransport<N, TYPE>, N> 
   public:
     SocketTransport()
     {
-        for (Direction direction : {TO_CHILD, TO_PARENT}) {
+        for (Direction direction : { TO_CHILD, TO_PARENT }) {
             int *pair = this->fds_.pair(direction);
             if (socketpair(AF_UNIX, TYPE, 0, pair) < 0)
                 throw_errno("socketpair");
@@ -138,7 +138,7 @@ template <size_t N> class PosixQueueTransport : public TransportLoops<PosixQueue
   public:
     PosixQueueTransport()
     {
-        for (Direction direction : {TO_CHILD, TO_PARENT}) {
+        for (Direction direction : { TO_CHILD, TO_PARENT }) {
             const std::string path = "/bench-" + std::to_string(getpid());
             mq_attr attributes = {};
             attributes.mq_maxmsg = 10;
@@ -172,7 +172,7 @@ template <size_t N> class PosixQueueTransport : public TransportLoops<PosixQueue
     }
 
   private:
-    mqd_t queues_[2] = {-1, -1};
+    mqd_t queues_[2] = { -1, -1 };
 };
 
 template <size_t N> class SysvQueueTransport : public TransportLoops<SysvQueueTransport<N>, N> {

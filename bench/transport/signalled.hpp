@@ -19,7 +19,7 @@ class EventfdTransport : public TransportLoops<EventfdTransport<N, SLOTS>, N> {
   public:
     EventfdTransport()
     {
-        for (int direction : {TO_CHILD, TO_PARENT}) {
+        for (int direction : { TO_CHILD, TO_PARENT }) {
             filled_[direction] = eventfd(0, EFD_SEMAPHORE);
             free_[direction] = eventfd(SLOTS, EFD_SEMAPHORE);
             if (filled_[direction] < 0 || free_[direction] < 0)
@@ -28,7 +28,7 @@ class EventfdTransport : public TransportLoops<EventfdTransport<N, SLOTS>, N> {
     }
     ~EventfdTransport() override
     {
-        for (int direction : {TO_CHILD, TO_PARENT})
+        for (int direction : { TO_CHILD, TO_PARENT })
             close(filled_[direction]), close(free_[direction]);
     }
     std::string name() const override
@@ -97,7 +97,7 @@ template <size_t N> class FutexPair : public TransportLoops<FutexPair<N>, N> {
 
   private:
     struct alignas(128) Cell {
-        std::atomic<uint32_t> word{0};
+        std::atomic<uint32_t> word{ 0 };
         unsigned char payload[N];
     };
     struct Cells {

@@ -23,13 +23,13 @@ class ChannelPair {
         vrd_channel_options options = {};
         options.slots = slots;
         options.max_message_size = message_size;
-        for (Direction direction : {TO_CHILD, TO_PARENT})
+        for (Direction direction : { TO_CHILD, TO_PARENT })
             checked("vrd_channel_create_with",
                     vrd_channel_create_with(&options, &sender_[direction], &receiver_[direction]));
     }
     ~ChannelPair()
     {
-        for (Direction direction : {TO_CHILD, TO_PARENT})
+        for (Direction direction : { TO_CHILD, TO_PARENT })
             close(sender_[direction]), close(receiver_[direction]);
     }
     vrd_cap_t sender(Direction direction) const

@@ -129,8 +129,8 @@ const struct operation operations[] = {
 /* Memory, descriptors and time may run out; nobody has broken a promise. */
 static void require_clear(const char *name, const char *when, int result)
 {
-    static const int clear[] = { VRD_ERR_OUT_OF_MEMORY,  VRD_ERR_TIMEOUT,       VRD_ERR_CHANNEL_FULL,
-                                 VRD_ERR_QUOTA_EXCEEDED, VRD_ERR_PEER_GONE,     VRD_ERR_SYSTEM };
+    static const int clear[] = { VRD_ERR_OUT_OF_MEMORY,  VRD_ERR_TIMEOUT,   VRD_ERR_CHANNEL_FULL,
+                                 VRD_ERR_QUOTA_EXCEEDED, VRD_ERR_PEER_GONE, VRD_ERR_SYSTEM };
 
     if (result >= 0)
         return;

@@ -130,7 +130,9 @@ static void test_each_allocation(void **state)
     support_shared_free(stage, sizeof *stage);
 }
 
-SUPPORT_MAIN(.tests = (const struct support_test[]){
-                 SUPPORT_TEST_TIMEOUT(test_each_allocation, 100),
-                 { 0 },
-             }, .warm_up = support_warm_up_channel);
+SUPPORT_MAIN(.tests =
+                 (const struct support_test[]){
+                     SUPPORT_TEST_TIMEOUT(test_each_allocation, 100),
+                     { 0 },
+                 },
+             .warm_up = support_warm_up_channel);

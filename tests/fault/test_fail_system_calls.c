@@ -23,13 +23,33 @@
 /* What cannot fail for want of anything (questions about a descriptor among it), or is the C
  * library's own business. */
 static const long never_refused[] = {
-    SYS_close,          SYS_munmap,        SYS_exit,           SYS_exit_group,
-    SYS_futex,          SYS_futex_waitv,   SYS_sched_yield,    SYS_rt_sigprocmask,
-    SYS_rt_sigaction,   SYS_rt_sigreturn,  SYS_getpid,         SYS_gettid,
-    SYS_clock_gettime,  SYS_nanosleep,     SYS_clock_nanosleep, SYS_set_robust_list,
-    SYS_restart_syscall, SYS_write,        SYS_rseq,           SYS_shutdown,
-    SYS_fstat,          SYS_newfstatat,    SYS_fstatfs,        SYS_lseek,
-    SYS_getsockopt,     SYS_setsockopt,    SYS_getpeername,
+    SYS_close,
+    SYS_munmap,
+    SYS_exit,
+    SYS_exit_group,
+    SYS_futex,
+    SYS_futex_waitv,
+    SYS_sched_yield,
+    SYS_rt_sigprocmask,
+    SYS_rt_sigaction,
+    SYS_rt_sigreturn,
+    SYS_getpid,
+    SYS_gettid,
+    SYS_clock_gettime,
+    SYS_nanosleep,
+    SYS_clock_nanosleep,
+    SYS_set_robust_list,
+    SYS_restart_syscall,
+    SYS_write,
+    SYS_rseq,
+    SYS_shutdown,
+    SYS_fstat,
+    SYS_newfstatat,
+    SYS_fstatfs,
+    SYS_lseek,
+    SYS_getsockopt,
+    SYS_setsockopt,
+    SYS_getpeername,
 };
 
 #define N_NEVER (sizeof never_refused / sizeof never_refused[0])
@@ -59,15 +79,14 @@ static void listener_open(void *arg)
     long listener;
 
     for (size_t i = 0; i < N_NEVER; i++)
-        code[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-                                                   (uint32_t)never_refused[i],
-                                                   (uint8_t)(N_NEVER - i), 0);
+        code[i + 1] = (struct sock_filter)BPF_JUMP(
+            BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)never_refused[i], (uint8_t)(N_NEVER - i), 0);
     code[N_NEVER + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
     code[N_NEVER + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     support_require(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     fault->stage->active = true;
-    listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER,
-                       &program);
+    listener =
+        syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
     support_require(listener >= 0);
     fault->stage->listener = (int)listener;
 }
@@ -211,7 +230,9 @@ static void test_each_system_call(void **state)
     support_shared_free(stage, sizeof *stage);
 }
 
-SUPPORT_MAIN(.tests = (const struct support_test[]){
-                 SUPPORT_TEST_TIMEOUT(test_each_system_call, 240),
-                 { 0 },
-             }, .warm_up = support_warm_up_channel);
+SUPPORT_MAIN(.tests =
+                 (const struct support_test[]){
+                     SUPPORT_TEST_TIMEOUT(test_each_system_call, 240),
+                     { 0 },
+                 },
+             .warm_up = support_warm_up_channel);

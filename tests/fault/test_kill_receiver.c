@@ -20,7 +20,7 @@
 enum sender { PARENT, SIBLING, PARENT_AGAIN };
 
 struct operation {
-    size_t warm;     /* messages of the parent that are received before it begins */
+    size_t warm; /* messages of the parent that are received before it begins */
     size_t warm_len;
     size_t lens[BATCH_MAX]; /* of what the operation receives; more than one is a batch */
     int64_t timeout;
@@ -291,8 +291,7 @@ static void kill_everywhere(bool (*kill_at)(struct scene *scene, size_t step),
 static void test_inline_in_one_line(void **state)
 {
     (void)state;
-    kill_everywhere(kill_only_receiver,
-                    &(struct operation){ WARM, .warm_len = 8, .lens = { 8 } });
+    kill_everywhere(kill_only_receiver, &(struct operation){ WARM, .warm_len = 8, .lens = { 8 } });
 }
 
 static void test_inline_in_two_lines(void **state)
@@ -331,17 +330,16 @@ static void test_empty(void **state)
 static void test_waiting_at_system_calls(void **state)
 {
     (void)state;
-    kill_everywhere(kill_only_receiver, &(struct operation){ WARM,
-                                                             .warm_len = 8,
-                                                             .timeout = 300 * 1000,
-                                                             .unit = STEP_SYSCALL });
+    kill_everywhere(
+        kill_only_receiver,
+        &(struct operation){ WARM, .warm_len = 8, .timeout = 300 * 1000, .unit = STEP_SYSCALL });
 }
 
 static void test_first_receive_at_system_calls(void **state)
 {
     (void)state;
-    kill_everywhere(kill_only_receiver, &(struct operation){
-                                            .lens = { 8 }, .unit = STEP_SYSCALL, .stride = 1 });
+    kill_everywhere(kill_only_receiver,
+                    &(struct operation){ .lens = { 8 }, .unit = STEP_SYSCALL, .stride = 1 });
 }
 
 static void test_first_receive(void **state)
@@ -353,9 +351,8 @@ static void test_first_receive(void **state)
 static void test_first_attach_at_system_calls(void **state)
 {
     (void)state;
-    kill_everywhere(
-        kill_only_receiver,
-        &(struct operation){ WARM, .warm_len = 8, .lens = { 300 }, .unit = STEP_SYSCALL });
+    kill_everywhere(kill_only_receiver, &(struct operation){ WARM, .warm_len = 8, .lens = { 300 },
+                                                             .unit = STEP_SYSCALL });
 }
 
 static void test_one_of_two_workers(void **state)
@@ -370,9 +367,8 @@ static void test_one_of_two_workers(void **state)
 static void test_one_of_two_workers_at_first_attach(void **state)
 {
     (void)state;
-    kill_everywhere(
-        kill_one_worker,
-        &(struct operation){ WARM, .warm_len = 8, .lens = { 300 }, .unit = STEP_SYSCALL });
+    kill_everywhere(kill_one_worker, &(struct operation){ WARM, .warm_len = 8, .lens = { 300 },
+                                                          .unit = STEP_SYSCALL });
 }
 
 SUPPORT_MAIN(.tests =

@@ -19,11 +19,11 @@ enum sender { VICTIM, SIBLING };
 
 struct operation {
     size_t slots;
-    size_t received; /* messages of the victim that are received before it begins ... */
-    size_t queued;   /* ... and that wait in the ring while it goes on                 */
-    size_t warm_len; /* length of both                                                 */
+    size_t received;        /* messages of the victim that are received before it begins ... */
+    size_t queued;          /* ... and that wait in the ring while it goes on                 */
+    size_t warm_len;        /* length of both                                                 */
     size_t lens[BATCH_MAX]; /* of what the operation sends; more than one is a batch   */
-    bool refused;    /* with CHANNEL_FULL                                              */
+    bool refused;           /* with CHANNEL_FULL                                              */
     enum step_unit unit;
     size_t stride; /* kill at every stride-th step */
 };
@@ -129,8 +129,7 @@ static bool kill_at(struct scene *scene, size_t step, size_t *ret_received)
     bool inside;
     int end;
 
-    support_require_equal(
-        vrd_channel_create(operation->slots, &scene->send, &scene->receive), 0);
+    support_require_equal(vrd_channel_create(operation->slots, &scene->send, &scene->receive), 0);
     sibling = support_child(sibling_run, scene);
     victim = support_child(victim_run, scene);
     support_require_equal(vrd_cap_close(scene->send), 0);
@@ -254,8 +253,8 @@ static void test_first_attach(void **state)
 static void test_first_send_at_system_calls(void **state)
 {
     (void)state;
-    kill_everywhere(&(struct operation){
-        .slots = 4, .lens = { 8 }, .unit = STEP_SYSCALL, .stride = 1 });
+    kill_everywhere(
+        &(struct operation){ .slots = 4, .lens = { 8 }, .unit = STEP_SYSCALL, .stride = 1 });
 }
 
 static void test_first_send(void **state)
@@ -267,8 +266,8 @@ static void test_first_send(void **state)
 static void test_first_send_of_bytes_at_system_calls(void **state)
 {
     (void)state;
-    kill_everywhere(&(struct operation){
-        .slots = 4, .lens = { 300 }, .unit = STEP_SYSCALL, .stride = 1 });
+    kill_everywhere(
+        &(struct operation){ .slots = 4, .lens = { 300 }, .unit = STEP_SYSCALL, .stride = 1 });
 }
 
 SUPPORT_MAIN(.tests =

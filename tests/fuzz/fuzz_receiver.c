@@ -24,13 +24,24 @@
 #define BUFFER 32768
 #define MARK UINT64_C(0x6f6e657374206d65)
 
-enum step { SEND_FRAME, SEND_HELLO, SEND_BYTES, POKE, PUBLISH, DESCRIBE, RECEIVE, HANG_UP, HONEST, STEPS };
+enum step {
+    SEND_FRAME,
+    SEND_HELLO,
+    SEND_BYTES,
+    POKE,
+    PUBLISH,
+    DESCRIBE,
+    RECEIVE,
+    HANG_UP,
+    HONEST,
+    STEPS
+};
 
 struct stage {
     struct input input;
     vrd_cap_t send, receive;
-    uint64_t sent, received;       /* by the honest sender */
-    int sockets[SOCKETS_MAX];      /* the attacker's; the first is an invitation */
+    uint64_t sent, received;  /* by the honest sender */
+    int sockets[SOCKETS_MAX]; /* the attacker's; the first is an invitation */
     size_t n_sockets;
     struct segment segment, bytes; /* the attacker's, writable */
     int segment_fd, bytes_fd;
@@ -111,9 +122,7 @@ static void send_frame(struct stage *stage)
 
 static void send_hello(struct stage *stage)
 {
-    const struct frame hello = { .type = FRAME_HELLO,
-                                 .slots = SLOTS,
-                                 .max_message = MESSAGE_MAX };
+    const struct frame hello = { .type = FRAME_HELLO, .slots = SLOTS, .max_message = MESSAGE_MAX };
     uint8_t buf[FRAME_SIZE];
     int pair[2];
 

@@ -25,8 +25,8 @@ static inline struct segment memory_segment(struct memory *memory, size_t size)
 
     if (memory->n == MEMORY_BLOCKS_MAX)
         return (struct segment){ 0 };
-    block = mmap(NULL, size + LAYOUT_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                 0);
+    block =
+        mmap(NULL, size + LAYOUT_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     fuzz_require(block != MAP_FAILED);
     fuzz_require(mprotect(block + size, LAYOUT_PAGE, PROT_NONE) == 0);
     memory->blocks[memory->n] = block;

@@ -28,9 +28,8 @@ void owner_init(struct owner *owner, uint32_t slots)
     support_require_equal(hello.type, FRAME_HELLO);
     owner->tether = fd_take(&datagram.fds[0]);
     owner->mask = pow2_ceil(hello.slots) - 1;
-    support_require_equal(segment_import(datagram.fds[1], layout_sender_size(owner->mask + 1),
-                                         &owner->sender),
-                          0);
+    support_require_equal(
+        segment_import(datagram.fds[1], layout_sender_size(owner->mask + 1), &owner->sender), 0);
     datagram_deinit(&datagram);
     support_require_equal(segment_create(LAYOUT_RECEIVER_SIZE, &owner->own, &owner->own_fd), 0);
 }

@@ -40,9 +40,8 @@ void peer_deinit(struct peer *peer)
 
 struct frame peer_hello(const struct peer *peer, uint64_t max_message)
 {
-    return (struct frame){ .type = FRAME_HELLO,
-                           .slots = peer->mask + 1,
-                           .max_message = max_message };
+    return (
+        struct frame){ .type = FRAME_HELLO, .slots = peer->mask + 1, .max_message = max_message };
 }
 
 void peer_connect(struct peer *peer, int fd, uint32_t slots, uint64_t max_message)
@@ -51,8 +50,7 @@ void peer_connect(struct peer *peer, int fd, uint32_t slots, uint64_t max_messag
 
     peer_init(peer, slots);
     hello = peer_hello(peer, max_message);
-    support_require_equal(
-        raw_send_frame(fd, &hello, (int[]){ peer->far, peer->segment_fd }, 2), 0);
+    support_require_equal(raw_send_frame(fd, &hello, (int[]){ peer->far, peer->segment_fd }, 2), 0);
     fd_close(&peer->far);
 }
 

@@ -20,7 +20,7 @@ struct peer {
     struct segment segment;
     int segment_fd;
     uint32_t mask;
-    uint32_t position; /* published */
+    uint32_t position;                    /* published */
     const struct receiver_segment *owner; /* NULL until welcomed */
 };
 

@@ -313,8 +313,8 @@ static int many_run(void *arg)
     cap_close(many->channel.receive);
     for (int round = 0; round < 3; round++) {
         support_gate_wait(&many->may[sender->number]);
-        support_require_equal(
-            vrd_send(many->channel.send, &sender->number, sizeof sender->number), 0);
+        support_require_equal(vrd_send(many->channel.send, &sender->number, sizeof sender->number),
+                              0);
     }
     return 0;
 }
@@ -401,9 +401,8 @@ static void timeouts(void)
     struct channel channel = channel_new(2);
     int value = 0;
 
-    support_require_equal(
-        vrd_receive_timed(channel.receive, &value, sizeof value, 5 * MILLISECOND),
-        VRD_ERR_TIMEOUT);
+    support_require_equal(vrd_receive_timed(channel.receive, &value, sizeof value, 5 * MILLISECOND),
+                          VRD_ERR_TIMEOUT);
     for (int i = 0; i < 2; i++)
         support_require_equal(vrd_send(channel.send, &value, sizeof value), 0);
     support_require_equal(vrd_send_timed(channel.send, &value, sizeof value, 5 * MILLISECOND),

@@ -182,11 +182,11 @@ static void attack_descriptor(struct stage *stage, const struct wrong *wrong, bo
 
     stage_invited(stage, VRD_RIGHT_SEND);
     fd = wrong->make();
-    support_require_equal(
-        raw_send_frame(stage->invitation, &hello,
-                       (int[]){ tether ? fd : stage->peer.far, tether ? stage->peer.segment_fd : fd },
-                       2),
-        0);
+    support_require_equal(raw_send_frame(stage->invitation, &hello,
+                                         (int[]){ tether ? fd : stage->peer.far,
+                                                  tether ? stage->peer.segment_fd : fd },
+                                         2),
+                          0);
     fd_close(&fd);
     stage_over(stage, stage->invitation, wrong->name);
 }
@@ -373,7 +373,9 @@ static void test_frames_that_a_tether_does_not_carry(void **state)
         size_t n_fds;
     } frames[] = {
         { "WELCOME", { .type = FRAME_WELCOME }, 1 },
-        { "GREETING", { .type = FRAME_GREETING_SEND, .slots = 1, .max_message = 1, .rights = 1 }, 0 },
+        { "GREETING",
+          { .type = FRAME_GREETING_SEND, .slots = 1, .max_message = 1, .rights = 1 },
+          0 },
         { "DERIVE without GRANT", { .type = FRAME_DERIVE, .rights = VRD_RIGHT_SEND }, 1 },
         { "CLOSE with a descriptor", { .type = FRAME_CLOSE }, 1 },
         { "ATTACH without one", { .type = FRAME_ATTACH, .extension = 1, .bytes = 1 }, 0 },

@@ -339,8 +339,8 @@ static void *race_run(void *arg)
 
     while (!race->stop) {
         const uint64_t word = random_next(&seed);
-        const uint32_t published =
-            (uint32_t)__atomic_load_n(&sender->slots[word & race->owner.mask].word, __ATOMIC_RELAXED);
+        const uint32_t published = (uint32_t)__atomic_load_n(
+            &sender->slots[word & race->owner.mask].word, __ATOMIC_RELAXED);
 
         /* mostly a place where it could be, so that the sender goes on for a while */
         __atomic_store_n(&own->cursor, word % 1024 == 0 ? word : published, __ATOMIC_RELAXED);

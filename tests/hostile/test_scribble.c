@@ -40,8 +40,8 @@ static void *scribble(void *arg)
         const uint64_t random = random_next(&seed);
         uint64_t *word = &words[random_next(&seed) % n];
         const uint64_t old = __atomic_load_n(word, __ATOMIC_RELAXED);
-        const uint64_t nearby[] = { random,    old + 1,   old ^ (UINT64_C(1) << (random % 64)),
-                                    random % 64, 0,       old + 16,
+        const uint64_t nearby[] = { random,       old + 1,   old ^ (UINT64_C(1) << (random % 64)),
+                                    random % 64,  0,         old + 16,
                                     random << 32, UINT64_MAX };
 
         __atomic_store_n(word, nearby[random >> 61], __ATOMIC_RELAXED);

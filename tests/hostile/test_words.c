@@ -17,8 +17,8 @@
 #include "victim.h"
 #include "wrong.h"
 
-#define HONEST 3                 /* messages that the attacker sends before it attacks */
-#define RING (2 * LAYOUT_PAGE)   /* its byte ring, number 1 */
+#define HONEST 3               /* messages that the attacker sends before it attacks */
+#define RING (2 * LAYOUT_PAGE) /* its byte ring, number 1 */
 
 struct stage {
     struct victim victim;
@@ -125,17 +125,17 @@ static void test_kinds_that_do_not_exist(void **state)
 
 static void test_sequences_out_of_turn(void **state)
 {
-    static const int64_t distances[] = { 2,  3,  VICTIM_SLOTS - 1, VICTIM_SLOTS, VICTIM_SLOTS + 1,
-                                         -1, -2, 1000,             INT32_MAX,    INT32_MIN };
+    static const int64_t distances[] = {
+        2, 3, VICTIM_SLOTS - 1, VICTIM_SLOTS, VICTIM_SLOTS + 1, -1, -2, 1000, INT32_MAX, INT32_MIN
+    };
     struct stage stage;
 
     (void)state;
     victim_init(&stage.victim);
     for (size_t i = 0; i < ARRAY_SIZE(distances); i++) {
         stage_begin(&stage);
-        peer_publish_word(&stage.peer,
-                          (uint64_t)SLOT_INLINE << 40 | UINT64_C(4) << 32 |
-                              (uint32_t)(stage.peer.position + distances[i]));
+        peer_publish_word(&stage.peer, (uint64_t)SLOT_INLINE << 40 | UINT64_C(4) << 32 |
+                                           (uint32_t)(stage.peer.position + distances[i]));
         stage_found_out(&stage, "a sequence", (uint64_t)distances[i]);
     }
     victim_deinit(&stage.victim);
@@ -237,8 +237,7 @@ static void *race_run(void *arg)
 
     while (!race->stop) {
         const uint64_t random = random_next(&seed);
-        const uint32_t cursor =
-            (uint32_t)__atomic_load_n(&peer->owner->cursor, __ATOMIC_RELAXED);
+        const uint32_t cursor = (uint32_t)__atomic_load_n(&peer->owner->cursor, __ATOMIC_RELAXED);
         struct slot *slot = peer_slot(peer, cursor);
         const uint64_t kind = random & 1 ? SLOT_INLINE : SLOT_BYTES;
         const struct slot_bytes bytes = { .offset = random >> 8 & (2 * RING - 1),
@@ -326,8 +325,7 @@ static void test_rings_that_nobody_takes(void **state)
     for (int i = 0; i < 2000; i++) {
         const size_t strange = stage.victim.strange;
 
-        peer_memory(&stage.peer)->notice =
-            (uint64_t)RING_TETHER << 40 | (stage.peer.position + 1);
+        peer_memory(&stage.peer)->notice = (uint64_t)RING_TETHER << 40 | (stage.peer.position + 1);
         peer_publish(&stage.peer, "fine", 4);
         while (stage.victim.strange == strange)
             victim_pump(&stage.victim);

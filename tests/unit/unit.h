@@ -47,7 +47,8 @@ struct guarded {
 static inline struct guarded guarded_new(size_t size)
 {
     const size_t whole = (size + UNIT_PAGE - 1) & ~(UNIT_PAGE - 1);
-    uint8_t *base = mmap(NULL, whole + 2 * UNIT_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t *base =
+        mmap(NULL, whole + 2 * UNIT_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     support_require(base != MAP_FAILED);
     support_require(mprotect(base + UNIT_PAGE, whole, PROT_READ | PROT_WRITE) == 0);

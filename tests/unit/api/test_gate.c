@@ -198,8 +198,9 @@ static void every_call_gives_the_pin_back(void **state)
 
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
-                     SUPPORT_TEST(a_thread_remembers_what_it_used_last), /* alone: it has the bias */
-                 SUPPORT_TEST(a_right_of_those_asked_for_will_do),
+                     SUPPORT_TEST(
+                         a_thread_remembers_what_it_used_last), /* alone: it has the bias */
+                     SUPPORT_TEST(a_right_of_those_asked_for_will_do),
                      SUPPORT_TEST(refusals_say_why_and_hold_nothing),
                      SUPPORT_TEST(what_it_remembers_is_of_no_use_once_closed),
                      SUPPORT_TEST(recalling_checks_the_right_and_the_number),

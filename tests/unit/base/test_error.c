@@ -106,12 +106,18 @@ static void system_errors_become_ours(void **state)
     static const struct {
         int number, value;
     } known[] = {
-        { ENOMEM, VRD_ERR_OUT_OF_MEMORY },       { EMFILE, VRD_ERR_OUT_OF_MEMORY },
-        { ENFILE, VRD_ERR_OUT_OF_MEMORY },       { ENOSPC, VRD_ERR_OUT_OF_MEMORY },
-        { ETOOMANYREFS, VRD_ERR_QUOTA_EXCEEDED }, { EDQUOT, VRD_ERR_QUOTA_EXCEEDED },
-        { EPIPE, VRD_ERR_PEER_GONE },            { ECONNRESET, VRD_ERR_PEER_GONE },
-        { ENOTCONN, VRD_ERR_PEER_GONE },         { ECONNREFUSED, VRD_ERR_PEER_GONE },
-        { EPERM, VRD_ERR_SYSTEM },               { EIO, VRD_ERR_SYSTEM },
+        { ENOMEM, VRD_ERR_OUT_OF_MEMORY },
+        { EMFILE, VRD_ERR_OUT_OF_MEMORY },
+        { ENFILE, VRD_ERR_OUT_OF_MEMORY },
+        { ENOSPC, VRD_ERR_OUT_OF_MEMORY },
+        { ETOOMANYREFS, VRD_ERR_QUOTA_EXCEEDED },
+        { EDQUOT, VRD_ERR_QUOTA_EXCEEDED },
+        { EPIPE, VRD_ERR_PEER_GONE },
+        { ECONNRESET, VRD_ERR_PEER_GONE },
+        { ENOTCONN, VRD_ERR_PEER_GONE },
+        { ECONNREFUSED, VRD_ERR_PEER_GONE },
+        { EPERM, VRD_ERR_SYSTEM },
+        { EIO, VRD_ERR_SYSTEM },
     };
 
     (void)state;
