@@ -197,6 +197,7 @@ static void death_of_a_sender(void)
 {
     struct channel channel = channel_new(8);
     const pid_t sender = support_child(sender_run, &channel);
+    pid_t pids[] = { getpid(), sender };
     pthread_t killer;
     int value;
 
@@ -205,8 +206,7 @@ static void death_of_a_sender(void)
         support_require_equal(vrd_receive(channel.receive, &value, sizeof value), sizeof value);
         support_require_equal(value, i);
     }
-    support_require(pthread_create(&killer, NULL, kill_when_asleep,
-                                   (pid_t[]){ (pid_t)syscall(SYS_gettid), sender }) == 0);
+    support_require(pthread_create(&killer, NULL, kill_when_asleep, pids) == 0);
     support_require_equal(vrd_receive(channel.receive, &value, sizeof value), VRD_ERR_PEER_GONE);
     support_require(pthread_join(killer, NULL) == 0);
     support_wait_signal(sender, SIGKILL);
@@ -230,12 +230,12 @@ static void death_of_a_receiver(void)
 {
     struct channel channel = channel_new(4);
     const pid_t receiver = support_child(receiver_run, &channel);
+    pid_t pids[] = { getpid(), receiver };
     pthread_t killer;
     int result, value = 0;
 
     cap_close(channel.receive);
-    support_require(pthread_create(&killer, NULL, kill_when_asleep,
-                                   (pid_t[]){ (pid_t)syscall(SYS_gettid), receiver }) == 0);
+    support_require(pthread_create(&killer, NULL, kill_when_asleep, pids) == 0);
     do {
         result = vrd_send(channel.send, &value, sizeof value);
     } while (result == 0);
