@@ -6,7 +6,7 @@
 namespace bench {
 namespace {
 
-constexpr size_t SLOTS = 16; // the library's default for a link
+constexpr size_t SLOTS = 64; // as in the guide: create_channel(64)
 
 double round_of(Pair &pair, size_t transport, uint64_t n, Metrics &metrics)
 {
