@@ -110,11 +110,16 @@ bool ring_writer_may_attach(struct ring_writer *w)
            w->position - w->retired[(w->extension + 1) % RING_EXTENSIONS_MAX];
 }
 
-int ring_writer_attach(struct ring_writer *w, struct segment bytes)
+int ring_writer_reserve(struct ring_writer *w)
 {
     if (!w->ends)
         w->ends = calloc((size_t)w->mask + 1, sizeof(*w->ends));
-    if (!w->ends) {
+    return w->ends ? 0 : VRD_ERR_OUT_OF_MEMORY;
+}
+
+int ring_writer_attach(struct ring_writer *w, struct segment bytes)
+{
+    if (ring_writer_reserve(w) < 0) {
         segment_unmap(&bytes);
         return VRD_ERR_OUT_OF_MEMORY;
     }

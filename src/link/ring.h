@@ -95,6 +95,9 @@ size_t ring_bytes_size(size_t len, size_t max_message);
 /* May one more byte ring be attached now? Write a message to it at once. */
 bool ring_writer_may_attach(struct ring_writer *w);
 
+/* Memory for byte rings; before the reader is told of one. 0 or VRD_ERR_OUT_OF_MEMORY. */
+int ring_writer_reserve(struct ring_writer *w);
+
 /*
  * Replaces the byte ring; takes the segment. The caller has told the reader about it, as number
  * w->extension + 1. VRD_ERR_OUT_OF_MEMORY leaves all as it was.

@@ -282,6 +282,9 @@ int sender_prepare(struct port *port, size_t len)
         return r;
     if (!ring_writer_may_attach(w))
         return VRD_ERR_CHANNEL_FULL;
+    r = ring_writer_reserve(w);
+    if (r < 0)
+        return r;
     frame.bytes = ring_bytes_size(len, port->max_message);
     r = segment_create(frame.bytes, &bytes, &fd);
     if (r < 0)
