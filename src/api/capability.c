@@ -148,20 +148,33 @@ static int import_send(const struct frame *greeting, int fd, vrd_cap_t *ret)
     return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : r;
 }
 
+/* A socket that came along. 0 or VRD_ERR_*. */
+static int import_socket(int fd)
+{
+    int r = socket_adopt(fd);
+
+    if (r == -ENOTSOCK || r == -ENOTCONN)
+        return VRD_ERR_PEER_CORRUPT;
+    return r < 0 ? error_from_errno(-r) : 0;
+}
+
 /* The invitations that follow the greeting. Control lock held. */
 static int import_invitations(struct port *port, int fd, uint32_t count)
 {
     while (count > 0) {
         datagram_auto datagram = { .pidfd = -1 };
         struct frame frame;
+        int r = socket_receive(fd, &datagram);
 
-        if (socket_receive(fd, &datagram) <= 0 ||
-            frame_decode(datagram.data, datagram.len, datagram.n_fds, &frame) < 0 ||
+        if (r < 0 && r != -EAGAIN && r != -EPROTO)
+            return error_from_errno(-r);
+        if (r <= 0 || frame_decode(datagram.data, datagram.len, datagram.n_fds, &frame) < 0 ||
             frame.type != FRAME_INVITATIONS || datagram.n_fds > count)
             return VRD_ERR_PEER_CORRUPT;
         for (size_t i = 0; i < datagram.n_fds; i++) {
-            if (socket_adopt(datagram.fds[i]) < 0)
-                return VRD_ERR_PEER_CORRUPT;
+            r = import_socket(datagram.fds[i]);
+            if (r < 0)
+                return r;
             if (receiver_invite(port, fd_take(&datagram.fds[i]), frame.rights) < 0)
                 return VRD_ERR_OUT_OF_MEMORY;
         }
@@ -175,12 +188,13 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
 {
     struct port *port;
     vrd_cap_t cap;
-    int r = 0;
+    int r;
 
     if (!(greeting->rights & VRD_RIGHT_RECEIVE) || (greeting->rights & VRD_RIGHT_SEND))
         return VRD_ERR_PEER_CORRUPT;
-    if (datagram->n_fds > 0 && socket_adopt(datagram->fds[0]) < 0)
-        return VRD_ERR_PEER_CORRUPT;
+    r = datagram->n_fds > 0 ? import_socket(datagram->fds[0]) : 0;
+    if (r < 0)
+        return r;
     control_lock();
     port = port_new(PORT_RECEIVER, greeting->rights, greeting->slots, greeting->max_message, &cap);
     if (port) {
