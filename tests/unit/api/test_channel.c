@@ -346,7 +346,7 @@ static void a_reused_entry_wakes_the_old_and_the_new(void **state)
     uint64_t random = 9;
 
     (void)state;
-    for (size_t round = 0; round < support_iterations(400); round++) {
+    for (size_t round = 0; round < support_iterations(200); round++) {
         struct ends before = ends_new(2), after;
         struct waiter old, new;
         const pthread_t first = waiter_start(&old, before.receive);

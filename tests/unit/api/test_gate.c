@@ -85,9 +85,11 @@ static void a_thread_remembers_what_it_used_last(void **state)
     ends_settle(&ends);
     ends_settle(&others);
     ends_settle(&ends);
+#ifndef VRD_TSAN /* where there is no bias, there is nothing worth remembering */
     assert_ptr_equal(gate_recent(pin_self, ends.send, GATE_SEND), port_of(handle_find(ends.send)));
     assert_ptr_equal(gate_recent(pin_self, ends.receive, GATE_RECEIVE),
                      port_of(handle_find(ends.receive)));
+#endif
     assert_null(gate_recent(pin_self, others.send, GATE_SEND));
     assert_null(gate_recent(pin_self, ends.send, GATE_RECEIVE));
     assert_null(gate_recent(NULL, ends.send, GATE_SEND));

@@ -271,7 +271,7 @@ static void threads_pass_whole_messages_in_order(void **state)
 
     (void)state;
     for (size_t c = 0; c < sizeof capacities / sizeof capacities[0]; c++) {
-        struct stream stream = { .n = support_iterations(200000) };
+        struct stream stream = { .n = support_iterations(100000) };
         pthread_t writer;
 
         pair_init(&stream.pair, capacities[c], 64, (uint32_t) - (stream.n / 2));
