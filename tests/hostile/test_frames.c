@@ -612,11 +612,50 @@ static void test_more_links_than_descriptors(void **state)
     }
     victim_require_well(victim);
     support_kill(newcomer);
-    while (vrd_receive_async(victim->receive, &(char[8]){ 0 }, 8) != VRD_ERR_CHANNEL_EMPTY)
-        ;
+    victim_pump_until_alone(victim);
     assert_true(support_snapshot_holds(&crowd.stage.before));
     support_require(setrlimit(RLIMIT_NOFILE, &old) == 0);
     support_gate_deinit(&crowd.attacker_done);
+    support_gate_deinit(&crowd.newcomer_may);
+    victim_deinit(victim);
+}
+
+/* Not one descriptor is left when an honest sender comes. It is refused, and only it: when there is
+ * room again, it comes in. */
+static void test_no_room_for_a_newcomer(void **state)
+{
+    struct crowd crowd = { 0 };
+    struct victim *victim = &crowd.stage.victim;
+    struct rlimit old, none;
+    pid_t newcomer;
+    int free_fd;
+
+    (void)state;
+    victim_init(victim);
+    support_gate_init(&crowd.newcomer_may);
+    newcomer = support_child(newcomer_run, &crowd);
+    support_snapshot_take(&crowd.stage.before);
+    support_require(getrlimit(RLIMIT_NOFILE, &old) == 0);
+    free_fd = dup(crowd.newcomer_may.fd);
+    support_require(free_fd >= 0 && close(free_fd) == 0);
+    none = (struct rlimit){ .rlim_cur = (rlim_t)free_fd, .rlim_max = old.rlim_max };
+    support_require(setrlimit(RLIMIT_NOFILE, &none) == 0);
+
+    support_gate_open(&crowd.newcomer_may);
+    for (int i = 0; i < 100; i++) {
+        victim_require_well(victim);
+        support_sleep_ms(1);
+    }
+    assert_int_equal(victim->strange, 0);
+
+    support_require(setrlimit(RLIMIT_NOFILE, &old) == 0);
+    while (victim->strange == 0) {
+        victim_pump(victim);
+        support_sleep_ms(1);
+    }
+    support_kill(newcomer);
+    victim_pump_until_alone(victim);
+    assert_true(support_snapshot_holds(&crowd.stage.before));
     support_gate_deinit(&crowd.newcomer_may);
     victim_deinit(victim);
 }
@@ -642,33 +681,40 @@ static void test_thousands_of_hellos(void **state)
     victim_deinit(&stage.victim);
 }
 
-/* An honest holder of GRANT that is busy with granting: what it asked for stands before the byte
- * ring that its message needs, and is no reason to take it for a liar. */
-static void test_attach_behind_many_frames(void **state)
+/* A process that has no control thread yet, so that nobody reads the frames before the message is
+ * looked at. */
+static int busy_with_granting(void *unused)
 {
     enum { GRANTS = 100 };
     static const uint8_t large[5000] = { 1 };
-    int invitations[GRANTS];
-    struct stage stage;
+    struct victim victim;
     vrd_cap_t cap;
+    int invitation;
 
-    (void)state;
-    victim_init(&stage.victim);
+    (void)unused;
+    victim_init(&victim);
     support_require_equal(
-        vrd_cap_import(victim_invite(&stage.victim, VRD_RIGHT_SEND | VRD_RIGHT_GRANT), &cap), 0);
+        vrd_cap_import(victim_invite(&victim, VRD_RIGHT_SEND | VRD_RIGHT_GRANT), &cap), 0);
     support_require_equal(vrd_send(cap, "first", 5), 0);
-    while (stage.victim.strange == 0)
-        victim_pump(&stage.victim);
+    while (victim.strange == 0)
+        victim_pump(&victim);
     for (size_t i = 0; i < GRANTS; i++)
-        support_require_equal(vrd_cap_export(cap, VRD_RIGHT_SEND, &invitations[i]), 0);
+        support_require_equal(vrd_cap_export(cap, VRD_RIGHT_SEND, &invitation), 0);
     support_require_equal(vrd_send(cap, large, sizeof large), 0);
-    while (stage.victim.strange == 1)
-        victim_pump(&stage.victim);
-    assert_int_equal(stage.victim.corrupt, 0);
-    for (size_t i = 0; i < GRANTS; i++)
-        fd_close(&invitations[i]);
+    while (victim.strange == 1 && victim.corrupt == 0)
+        victim_pump(&victim);
+    support_require_equal(victim.corrupt, 0);
     support_require_equal(vrd_cap_close(cap), 0);
-    victim_deinit(&stage.victim);
+    victim_deinit(&victim);
+    return 0;
+}
+
+/* An honest holder of GRANT that grants a lot: what it asked for stands before the byte ring that
+ * its message needs, and is no reason to take it for a liar. */
+static void test_attach_behind_many_frames(void **state)
+{
+    (void)state;
+    support_wait_exit(support_child(busy_with_granting, NULL), 0);
 }
 
 SUPPORT_MAIN(.tests =
@@ -695,6 +741,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_more_rings_than_arms),
                      SUPPORT_TEST(test_close_without_end),
                      SUPPORT_TEST(test_more_links_than_descriptors),
+                     SUPPORT_TEST(test_no_room_for_a_newcomer),
                      SUPPORT_TEST(test_thousands_of_hellos),
                      SUPPORT_TEST(test_attach_behind_many_frames),
                      { 0 },

@@ -92,6 +92,17 @@ void victim_pump_until_hung_up(struct victim *victim, int fd)
     }
 }
 
+void victim_pump_until_alone(struct victim *victim)
+{
+    struct vrd_cap_info info;
+
+    do {
+        victim_pump(victim);
+        support_sleep_ms(1);
+        support_require_equal(vrd_cap_info(victim->receive, &info), 0);
+    } while (info.links > 1);
+}
+
 void victim_require_well(struct victim *victim)
 {
     static struct honest message = { .mark = MARK };

@@ -33,6 +33,9 @@ void victim_pump_any(void *victim);
 /* Pumps until the other side of `fd` has hung up. */
 void victim_pump_until_hung_up(struct victim *victim, int fd);
 
+/* Pumps until the honest sender's link is the only one. */
+void victim_pump_until_alone(struct victim *victim);
+
 /* The honest sender's messages, small and large, arrive as before. */
 void victim_require_well(struct victim *victim);
 
