@@ -22,6 +22,7 @@ template <size_t N> void latency(const Settings &settings, Results &results)
     contest.competitors = [] {
         Transports list;
         add<BareHandOff<N>>(list);
+        add<BareRing<N, SLOTS>>(list); // polls with a pause, which lets the writer get at the line
         add_veridian<N>(list, SLOTS);
         add_lock_free<N, SLOTS>(list);
         add_kernel<N>(list);

@@ -10,9 +10,9 @@ better. The cell that a target is about is marked with a star.
 import json
 import sys
 
-REFERENCES = ["bare", "ck_ring", "boost spsc_queue", "pipe", "unix stream", "unix seqpacket",
+REFERENCES = ["bare", "bare ring", "ck_ring", "boost spsc_queue", "pipe", "unix stream", "unix seqpacket",
               "posix mq", "sysv msg", "eventfd + shm"]
-HEADERS = ["bare", "ck_ring", "boost", "pipe", "u-stream", "u-seqp", "posixmq", "sysvmsg", "eventfd"]
+HEADERS = ["bare", "ring", "ck_ring", "boost", "pipe", "u-stream", "u-seqp", "posixmq", "sysvmsg", "eventfd"]
 # What counts as bare where the hand-off itself is not the measure.
 BARE = {"throughput": "bare ring", "throughput_fresh": "bare ring", "wakeup": "bare futex",
         "one_cpu": "bare futex"}
@@ -91,7 +91,7 @@ def compare(table, results, contest, label, metric="ns", rate=False, ours="verid
     mine, ratios, values, states = group[ours], {}, {}, []
     for reference in REFERENCES + ["veridian", "memcpy"]:
         theirs = group.get(bare if reference == "bare" else reference)
-        if not theirs or reference == ours:
+        if not theirs or reference == ours or (reference == bare and reference != "bare"):
             continue
         state = pick_state(mine, theirs)
         if not state:
