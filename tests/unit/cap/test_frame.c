@@ -31,9 +31,9 @@ static const struct shape shapes[] = {
     [FRAME_GREETING_RECEIVE] = { 0, 1, .geometry = true, .rights = true, .count = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
     [FRAME_DERIVE] = { 1, 1, .rights = true },
-    [FRAME_WELCOME] = { 1, 1 },
+    [FRAME_WELCOME] = { .fds_min = 1, .fds_max = 1 },
     [FRAME_ATTACH] = { 1, 1, .extension = true },
-    [FRAME_CLOSE] = { 0, 0 },
+    [FRAME_CLOSE] = { .fds_min = 0, .fds_max = 0 },
     [FRAME_INVITATIONS] = { 1, 250, .rights = true },
 };
 
