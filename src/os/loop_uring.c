@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/list.h"
 #include "os/fd.h"
@@ -285,14 +286,28 @@ static void uring_forget(struct loop_uring *self, struct watch *watch)
     free(watch);
 }
 
+/* As epoll has it: what is always ready is refused. 0 or -errno. */
+static int uring_watchable(int fd)
+{
+    struct stat status;
+    int saved = errno, r = 0;
+
+    if (fstat(fd, &status) < 0)
+        r = -errno;
+    else if (S_ISREG(status.st_mode) || S_ISDIR(status.st_mode))
+        r = -EPERM;
+    errno = saved;
+    return r;
+}
+
 static int uring_add(struct loop *loop, int fd, uint64_t token)
 {
     struct loop_uring *self = uring_of(loop);
     struct watch *watch;
-    int r;
+    int r = uring_watchable(fd);
 
-    if (fd < 0)
-        return -EBADF;
+    if (r < 0)
+        return r;
     if (!uring_fits(self, fd))
         return -ENOMEM;
     if (self->watches[fd])

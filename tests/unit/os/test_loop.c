@@ -6,6 +6,7 @@
 #include "support/support.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -206,10 +207,13 @@ static void refusals(struct loop *loop)
 {
     struct pair pair = pair_open();
     int gone = dup(pair.near);
+    int file = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
 
     close(gone);
     assert_int_equal(loop_add(loop, gone, 1), -EBADF);
     assert_int_equal(loop_add(loop, -1, 1), -EBADF);
+    assert_int_equal(loop_add(loop, file, 1), -EPERM);
+    close(file);
     assert_int_equal(loop_add(loop, pair.near, 1), 0);
     assert_int_equal(loop_add(loop, pair.near, 2), -EEXIST);
     pair_put(&pair);
