@@ -9,8 +9,9 @@
  *   the same while a child forked before the socket was made is alive: not seen until that child is
  *   gone too, against at once (a request holds its file, the inherited descriptor holds the ring)
  *   EINTR in a waiting application's own epoll_wait without a signal: at each event, against never
+ *   an event that another thread asked for: seen once that thread has run, against at once
  *
- * The fourth breaks the promise that a death is seen, the last is a change to the program that uses
+ * The fourth breaks the promise that a death is seen, the fifth is a change to the program that uses
  * us. Nothing but a poll is asked of the loop, so there is nothing that io_uring could win back.
  */
 #include "os/loop.h"

@@ -5,12 +5,13 @@
  * is ready now. Such a completion is told and left in the ring, which keeps the ring's descriptor
  * readable until a collect has asked again in vain.
  *
- * It costs a process one descriptor and three pages. While a request is under way, the kernel holds
- * the file, and cancelling is done only when the thread that made the request has passed through
- * the kernel: the other end may see a hang-up that much later than after close(). Completions
- * interrupt that thread, also in system calls that then return EINTR without any signal. A forked
- * child that has not yet let go keeps the ring alive, and with it the files. See loop.c for what
- * follows from that.
+ * It costs a process one descriptor and three pages. Requests complete, and are cancelled, in the
+ * thread that made them: it is interrupted, also in system calls that then return EINTR without any
+ * signal, and until it has passed through the kernel, a collect in another thread does not see the
+ * event. While a request is under way, the kernel holds the file: the other end may see a hang-up
+ * that much later than after close(), and after the death of the process only once the ring is taken
+ * down. A forked child that has not yet let go keeps the ring, and with it the files. See loop.c for
+ * what follows from that.
  */
 #include <errno.h>
 #include <liburing.h>
