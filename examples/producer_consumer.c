@@ -126,7 +126,8 @@ static int producer_main(vrd_cap_t input, vrd_cap_t output)
 
 int main(void)
 {
-    vrd_cap_t input_send, input_receive, output_send, output_receive;
+    vrd_cap_t input_send = VRD_CAP_NONE, input_receive = VRD_CAP_NONE;
+    vrd_cap_t output_send = VRD_CAP_NONE, output_receive = VRD_CAP_NONE;
 
     int err = vrd_async_channel_create(SLOTS, &input_send, &input_receive);
     if (err == VRD_OK)

@@ -287,7 +287,12 @@ static int send_with_a_program(void *arg)
     EXPECT(vrd_cap_close(victim->ends.receive), 0);
     for (uint32_t i = 0; i < victim->n; i++)
         numbered_send(victim->ends.send, 0, i, victim->len);
-    *family->child = support_spawn_role("bystander", &victim->ready.fd, 1, NULL);
+
+    struct support_gate running;
+    support_gate_init(&running);
+    *family->child = support_spawn_role("bystander", &running.fd, 1, NULL);
+    support_gate_wait(&running);
+    support_gate_open(&victim->ready);
     return hold_and_stay(NULL);
 }
 

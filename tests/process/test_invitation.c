@@ -70,7 +70,7 @@ static int role_rival(struct support_role_args *args)
 static void test_rivals_for_one_invitation(void **state)
 {
     enum { RIVALS = 4 };
-    const struct ends ends = ends_new(4);
+    const struct ends ends = ends_new(16);
     const uint32_t counts[] = { 100 };
     pid_t pids[RIVALS];
     size_t heard = 0;

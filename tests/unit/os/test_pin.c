@@ -277,44 +277,91 @@ static void nor_while_the_bias_comes_and_goes(void **state)
     stress_all(support_iterations(4000), true);
 }
 
-/* Fresh pins, so that the bias is taken from one in the middle of its first uses, again and again. */
+/*
+ * The bias is taken away from a thread that comes in at just that moment, again and again: each
+ * round starts with a fresh pin, which the one thread enters all the time by its bias, its store
+ * buffer full of other things, and the other strikes once.
+ */
+#define SCRATCH (1 << 16)
+
 static struct {
     struct pin pin;
-    pthread_barrier_t start;
-    uint64_t count;
-    size_t rounds;
-} race;
+    atomic_uint round;  /* started */
+    atomic_uint ready;  /* the holder has the bias in this round */
+    atomic_uint struck; /* the other has been in in this round */
+    atomic_uint done;   /* the holder leaves the pin alone until the next round */
+    unsigned rounds;
+    atomic_int inside; /* relaxed accesses only: no barrier that the pin does not have */
+    atomic_int together;
+    _Alignas(64) _Atomic uint8_t scratch[SCRATCH];
+} strike;
 
-static void *race_run(void *arg)
+static void strike_use(int me)
 {
+    pin_enter(&strike.pin);
+    if (atomic_load_explicit(&strike.inside, memory_order_relaxed) != 0)
+        atomic_store_explicit(&strike.together, 1, memory_order_relaxed);
+    atomic_store_explicit(&strike.inside, me, memory_order_relaxed);
+    for (int i = 0; i < 20; i++)
+        cpu_relax();
+    if (atomic_load_explicit(&strike.inside, memory_order_relaxed) != me)
+        atomic_store_explicit(&strike.together, 1, memory_order_relaxed);
+    atomic_store_explicit(&strike.inside, 0, memory_order_relaxed);
+    pin_leave(&strike.pin);
+}
+
+static void strike_wait(atomic_uint *counter, unsigned value)
+{
+    while (atomic_load(counter) < value)
+        sched_yield();
+}
+
+static void *strike_holder(void *arg)
+{
+    uint64_t random = 8;
+
     (void)arg;
-    for (size_t round = 0; round < race.rounds; round++) {
-        if (pthread_barrier_wait(&race.start) == PTHREAD_BARRIER_SERIAL_THREAD)
-            pin_init(&race.pin);
-        pthread_barrier_wait(&race.start);
-        for (int i = 0; i < 8; i++) {
-            enter(&race.pin);
-            race.count++;
-            pin_leave(&race.pin);
+    support_require(pin_thread_known() || pin_thread_register());
+    for (unsigned round = 1; round <= strike.rounds; round++) {
+        strike_wait(&strike.round, round);
+        strike_use(1);
+        atomic_store(&strike.ready, round);
+        while (atomic_load_explicit(&strike.struck, memory_order_relaxed) < round) {
+            for (int i = 0; i < 24; i++)
+                atomic_store_explicit(&strike.scratch[random_below(&random, SCRATCH)], 1,
+                                      memory_order_relaxed);
+            strike_use(1);
         }
+        atomic_store(&strike.done, round);
     }
     return NULL;
 }
 
-static void the_first_uses_race_well(void **state)
+static void a_strike_waits_for_whoever_is_inside(void **state)
 {
-    pthread_t threads[2];
+    pthread_t holder;
+    uint64_t random = 9;
 
     (void)state;
-    race.rounds = support_iterations(3000);
-    race.count = 0;
-    pthread_barrier_init(&race.start, NULL, 2);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(pthread_create(&threads[i], NULL, race_run, NULL), 0);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(pthread_join(threads[i], NULL), 0);
-    pthread_barrier_destroy(&race.start);
-    assert_int_equal(race.count, 2 * 8 * race.rounds);
+    strike.rounds = (unsigned)support_iterations(20000);
+    atomic_store(&strike.round, 0);
+    atomic_store(&strike.ready, 0);
+    atomic_store(&strike.struck, 0);
+    atomic_store(&strike.done, 0);
+    assert_int_equal(pthread_create(&holder, NULL, strike_holder, NULL), 0);
+    for (unsigned round = 1; round <= strike.rounds; round++) {
+        pin_init(&strike.pin);
+        atomic_store(&strike.round, round);
+        strike_wait(&strike.ready, round);
+        for (uint64_t i = random_below(&random, 60); i > 0; i--) /* takes their lines away */
+            atomic_store_explicit(&strike.scratch[random_below(&random, SCRATCH)], 1,
+                                  memory_order_relaxed);
+        strike_use(2);
+        atomic_store(&strike.struck, round);
+        strike_wait(&strike.done, round);
+    }
+    assert_int_equal(pthread_join(holder, NULL), 0);
+    assert_int_equal(atomic_load(&strike.together), 0);
 }
 
 /* --- records ------------------------------------------------------------------------------------------- */
@@ -472,7 +519,7 @@ SUPPORT_MAIN(.tests = (const struct support_test[]){
                  PIN_TEST(the_holder_learns_that_others_wait),
                  PIN_TEST(four_threads_are_never_inside_together),
                  PIN_TEST(nor_while_the_bias_comes_and_goes),
-                 PIN_TEST(the_first_uses_race_well),
+                 PIN_TEST(a_strike_waits_for_whoever_is_inside),
                  PIN_TEST(records_are_used_again),
                  PIN_TEST(an_exited_threads_bias_is_taken_away),
                  PIN_TEST(there_are_enough_for_many_threads),
