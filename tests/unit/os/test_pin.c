@@ -8,6 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "os/pin.h"
 #include "os/process.h"
 
@@ -290,13 +291,14 @@ static struct {
     atomic_uint ready;  /* the holder has the bias in this round */
     atomic_uint struck; /* the other has been in in this round */
     atomic_uint done;   /* the holder leaves the pin alone until the next round */
-    unsigned rounds;
+    atomic_bool over;
     atomic_int inside; /* relaxed accesses only: no barrier that the pin does not have */
     atomic_int together;
     _Alignas(64) _Atomic uint8_t scratch[SCRATCH];
 } strike;
 
-static void strike_use(int me)
+/* Stays inside for a moment; says so, where that is wanted, before it leaves. */
+static void strike_use(int me, atomic_uint *told, unsigned round)
 {
     pin_enter(&strike.pin);
     if (atomic_load_explicit(&strike.inside, memory_order_relaxed) != 0)
@@ -307,7 +309,16 @@ static void strike_use(int me)
     if (atomic_load_explicit(&strike.inside, memory_order_relaxed) != me)
         atomic_store_explicit(&strike.together, 1, memory_order_relaxed);
     atomic_store_explicit(&strike.inside, 0, memory_order_relaxed);
+    if (told)
+        atomic_store(told, round);
     pin_leave(&strike.pin);
+}
+
+static void strike_scratch(uint64_t *random, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        atomic_store_explicit(&strike.scratch[random_below(random, SCRATCH)], 1,
+                              memory_order_relaxed);
 }
 
 static void strike_wait(atomic_uint *counter, unsigned value)
@@ -322,45 +333,40 @@ static void *strike_holder(void *arg)
 
     (void)arg;
     support_require(pin_thread_known() || pin_thread_register());
-    for (unsigned round = 1; round <= strike.rounds; round++) {
+    for (unsigned round = 1;; round++) {
         strike_wait(&strike.round, round);
-        strike_use(1);
-        atomic_store(&strike.ready, round);
+        if (atomic_load(&strike.over))
+            return NULL;
+        strike_use(1, &strike.ready, round);
         while (atomic_load_explicit(&strike.struck, memory_order_relaxed) < round) {
-            for (int i = 0; i < 24; i++)
-                atomic_store_explicit(&strike.scratch[random_below(&random, SCRATCH)], 1,
-                                      memory_order_relaxed);
-            strike_use(1);
+            strike_scratch(&random, 24);
+            strike_use(1, NULL, 0);
         }
         atomic_store(&strike.done, round);
     }
-    return NULL;
 }
 
 static void a_strike_waits_for_whoever_is_inside(void **state)
 {
+    const int64_t end = clock_deadline(INT64_C(2000000000)); /* for that long, on any machine */
     pthread_t holder;
     uint64_t random = 9;
+    unsigned round;
 
     (void)state;
-    strike.rounds = (unsigned)support_iterations(20000);
-    atomic_store(&strike.round, 0);
-    atomic_store(&strike.ready, 0);
-    atomic_store(&strike.struck, 0);
-    atomic_store(&strike.done, 0);
     assert_int_equal(pthread_create(&holder, NULL, strike_holder, NULL), 0);
-    for (unsigned round = 1; round <= strike.rounds; round++) {
+    for (round = 1; clock_now() < end; round++) {
         pin_init(&strike.pin);
         atomic_store(&strike.round, round);
         strike_wait(&strike.ready, round);
-        for (uint64_t i = random_below(&random, 60); i > 0; i--) /* takes their lines away */
-            atomic_store_explicit(&strike.scratch[random_below(&random, SCRATCH)], 1,
-                                  memory_order_relaxed);
-        strike_use(2);
-        atomic_store(&strike.struck, round);
+        strike_scratch(&random, random_below(&random, 60)); /* takes the lines away */
+        strike_use(2, &strike.struck, round);
         strike_wait(&strike.done, round);
     }
+    atomic_store(&strike.over, true);
+    atomic_store(&strike.round, round);
     assert_int_equal(pthread_join(holder, NULL), 0);
+    print_message("%u strikes\n", round - 1);
     assert_int_equal(atomic_load(&strike.together), 0);
 }
 
