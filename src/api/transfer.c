@@ -40,6 +40,7 @@ bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *r
             *ret_word = word;
             return true;
         }
+        cpu_look_again();
     }
     return false;
 }

@@ -21,6 +21,17 @@ static inline void compiler_barrier(void)
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
+/*
+ * Between two looks at a word that another processor is about to write, where the next instructions
+ * after it matter: lets nothing begin on the guess that the word is still the old one.
+ */
+static inline void cpu_look_again(void)
+{
+#if defined(__x86_64__)
+    __builtin_ia32_lfence();
+#endif
+}
+
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

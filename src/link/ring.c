@@ -5,6 +5,8 @@
 
 #define BYTES_ALIGN 64
 #define BYTES_MIN ((size_t)256 << 10)
+#define BYTES_USUAL ((size_t)1 << 20) /* from BYTES_MEDIUM on: more than the L2 cache holds, from */
+#define BYTES_MEDIUM 1024             /* which the other CPU would have to fetch each line        */
 #define BYTES_LARGE ((size_t)8 << 20) /* from here on a byte ring is given back when too large */
 #define BYTES_TOO_LARGE 64            /* ... that many times the message ... */
 #define BYTES_TOO_OFTEN 1024          /* ... for that many messages in a row */
@@ -83,6 +85,8 @@ size_t ring_bytes_size(size_t len, size_t max_message)
         size = most;
     if (size < BYTES_MIN)
         size = BYTES_MIN;
+    if (size < BYTES_USUAL && len >= BYTES_MEDIUM)
+        size = BYTES_USUAL;
     return round_up(size, LAYOUT_PAGE);
 }
 

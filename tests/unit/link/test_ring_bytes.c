@@ -144,7 +144,7 @@ static void sizes_hold_the_message_and_are_bounded(void **state)
         if (len > 8 * MIB)
             assert_true(size < len + 4096);
         else
-            assert_true(size <= 256 * KIB || size < 8 * len + 4096);
+            assert_true(size <= (len < 1024 ? 256 * KIB : MIB) || size < 8 * len + 4096);
     }
 }
 
@@ -152,8 +152,10 @@ static void sizes_at_the_edges(void **state)
 {
     (void)state;
     assert_int_equal(ring_bytes_size(65, MIB), 256 * KIB);
-    assert_int_equal(ring_bytes_size(32 * KIB, MIB), 256 * KIB);
-    assert_int_equal(ring_bytes_size(32 * KIB + 1, MIB), 260 * KIB);
+    assert_int_equal(ring_bytes_size(1023, MIB), 256 * KIB);
+    assert_int_equal(ring_bytes_size(1024, MIB), MIB);
+    assert_int_equal(ring_bytes_size(128 * KIB, MIB), MIB);
+    assert_int_equal(ring_bytes_size(128 * KIB + 1, MIB), MIB + 4 * KIB);
     assert_int_equal(ring_bytes_size(MIB, MIB), 4 * MIB); /* never more than four of the largest */
     assert_int_equal(ring_bytes_size(8 * MIB, 1024 * MIB), 64 * MIB);
     assert_int_equal(ring_bytes_size(8 * MIB + 1, 1024 * MIB), 8 * MIB + 4096);
