@@ -50,6 +50,7 @@ void port_show(struct port *port, vrd_cap_t cap)
      */
     while (pthread_mutex_trylock(&pin->mutex) != 0)
         cpu_yield();
+    pin_renew(pin);
     port->handle.cap = cap;
     pthread_mutex_unlock(&pin->mutex);
 }

@@ -88,6 +88,14 @@ void pin_init(struct pin *pin)
     pthread_mutex_init(&pin->mutex, NULL);
 }
 
+void pin_renew(struct pin *pin)
+{
+    if (atomic_load_explicit(&pin->bias, memory_order_relaxed) == PIN_SHARED)
+        atomic_store_explicit(&pin->bias, PIN_NOBODY, memory_order_relaxed);
+    pin->streak = 0;
+    pin->streak_wanted = PIN_STREAK_FIRST;
+}
+
 /* Under the mutex: after this nobody is in the pin by bias, and nobody comes in by it. */
 static void pin_take_bias(struct pin *pin)
 {

@@ -56,6 +56,12 @@ void pin_setup(void);
 
 void pin_init(struct pin *pin);
 
+/*
+ * What the pin guards is another thing from now on: how its users got on with each other no longer
+ * counts, and if they shared it, the first to come has the bias again. With the mutex held.
+ */
+void pin_renew(struct pin *pin);
+
 /* Does this thread have a record of this process? If not, the next call is pin_thread_register. */
 static inline bool pin_thread_known(void)
 {

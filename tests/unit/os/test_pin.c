@@ -153,6 +153,40 @@ static void a_streak_is_one_threads(void **state)
     assert_false(biased_to_me());
 }
 
+static void renew(void)
+{
+    pthread_mutex_lock(&pin.mutex);
+    pin_renew(&pin);
+    pthread_mutex_unlock(&pin.mutex);
+}
+
+static void renewed_it_is_as_new(void **state)
+{
+    unsigned first, later = 0;
+
+    (void)state;
+    if (!biases())
+        return;
+    use(&pin);
+    renew(); /* takes nothing from whoever has the bias */
+    assert_true(biased_to_me());
+    in_a_thread(thread_uses_once, NULL);
+    first = uses_until_biased(1000000);
+    for (int i = 0; i < 4; i++) {
+        in_a_thread(thread_uses_once, NULL);
+        later = uses_until_biased(1000000);
+    }
+    assert_true(later > first);
+    renew();
+    in_a_thread(thread_uses_once, NULL);
+    assert_int_equal(uses_until_biased(1000000), first);
+
+    in_a_thread(thread_uses_once, NULL); /* shared: the first to come has it */
+    renew();
+    use(&pin);
+    assert_true(biased_to_me());
+}
+
 struct waiter {
     pthread_t thread;
     pid_t tid;
@@ -522,6 +556,7 @@ SUPPORT_MAIN(.tests = (const struct support_test[]){
                  PIN_TEST(another_thread_takes_the_bias_away),
                  PIN_TEST(a_streak_earns_it_back_and_each_time_takes_longer),
                  PIN_TEST(a_streak_is_one_threads),
+                 PIN_TEST(renewed_it_is_as_new),
                  PIN_TEST(the_holder_learns_that_others_wait),
                  PIN_TEST(four_threads_are_never_inside_together),
                  PIN_TEST(nor_while_the_bias_comes_and_goes),
