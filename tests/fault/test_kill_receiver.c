@@ -313,7 +313,7 @@ static void test_batch(void **state)
     struct operation operation = { WARM, .warm_len = 300, .lens = { 8, 300, 64 } };
 
     (void)state;
-    operation.stride = 2;
+    operation.stride = 3;
     kill_everywhere(kill_only_receiver, &operation);
 }
 
@@ -345,7 +345,7 @@ static void test_first_receive_at_system_calls(void **state)
 static void test_first_receive(void **state)
 {
     (void)state;
-    kill_everywhere(kill_only_receiver, &(struct operation){ .lens = { 8 }, .stride = 17 });
+    kill_everywhere(kill_only_receiver, &(struct operation){ .lens = { 8 }, .stride = 29 });
 }
 
 static void test_first_attach_at_system_calls(void **state)

@@ -221,7 +221,7 @@ static void test_batch(void **state)
     struct operation operation = { WARM, .warm_len = 300, .lens = { 8, 300, 64 } };
 
     (void)state;
-    operation.stride = 2;
+    operation.stride = 3;
     kill_everywhere(&operation);
 }
 
@@ -246,7 +246,7 @@ static void test_first_attach(void **state)
     struct operation operation = { WARM, .warm_len = 8, .lens = { 300 } };
 
     (void)state;
-    operation.stride = 7;
+    operation.stride = 17;
     kill_everywhere(&operation);
 }
 
@@ -260,7 +260,7 @@ static void test_first_send_at_system_calls(void **state)
 static void test_first_send(void **state)
 {
     (void)state;
-    kill_everywhere(&(struct operation){ .slots = 4, .lens = { 8 }, .stride = 17 });
+    kill_everywhere(&(struct operation){ .slots = 4, .lens = { 8 }, .stride = 29 });
 }
 
 static void test_first_send_of_bytes_at_system_calls(void **state)
