@@ -121,13 +121,14 @@ static bool uring_ask(struct loop_uring *self, struct watch *watch)
     return true;
 }
 
+/* Not by POLL_REMOVE, which leaves alone what has just been woken, be it for nothing. */
 static void uring_cancel(struct loop_uring *self, uint64_t id)
 {
     struct io_uring_sqe *sqe = uring_request(self);
 
     if (!sqe)
         return;
-    io_uring_prep_poll_remove(sqe, id);
+    io_uring_prep_cancel64(sqe, id, 0);
     io_uring_sqe_set_data64(sqe, NOBODY);
     uring_submit(self);
 }

@@ -546,6 +546,65 @@ static void test_outlives_the_thread_that_added(void **state)
     over_each(adder_exits);
 }
 
+#define QUICK 200
+
+struct keeper {
+    struct loop *loop;
+    struct pair pairs[QUICK];
+    struct support_gate added, done;
+};
+
+static void *add_and_stay(void *arg)
+{
+    struct keeper *keeper = arg;
+
+    for (unsigned i = 0; i < QUICK; i++)
+        support_require_equal(loop_add(keeper->loop, keeper->pairs[i].near, i), 0);
+    support_gate_open(&keeper->added);
+    support_gate_wait(&keeper->done);
+    return NULL;
+}
+
+/* What came was taken at once, and the watch is gone before the thread that added it knows of it. */
+static void taken_and_removed(struct loop *loop)
+{
+    static struct keeper keeper;
+    cpu_set_t before, one;
+    pthread_t thread;
+
+    /* On one CPU the other thread does not run between two lines here. */
+    CPU_ZERO(&one);
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    keeper.loop = loop;
+    for (unsigned i = 0; i < QUICK; i++)
+        keeper.pairs[i] = pair_open();
+    support_gate_init(&keeper.added);
+    support_gate_init(&keeper.done);
+    assert_int_equal(pthread_create(&thread, NULL, add_and_stay, &keeper), 0);
+    support_gate_wait(&keeper.added);
+    for (unsigned i = 0; i < QUICK; i++) {
+        pair_put(&keeper.pairs[i]);
+        pair_take(&keeper.pairs[i]);
+        loop_remove(loop, keeper.pairs[i].near, i);
+        fd_close(&keeper.pairs[i].near);
+        assert_true(readable_soon(keeper.pairs[i].far)); /* nothing holds the socket */
+        pair_close(&keeper.pairs[i]);
+    }
+    support_gate_open(&keeper.done);
+    pthread_join(thread, NULL);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+    support_gate_deinit(&keeper.added);
+    support_gate_deinit(&keeper.done);
+}
+
+static void test_lets_go_of_what_was_just_ready(void **state)
+{
+    (void)state;
+    over_each(taken_and_removed);
+}
+
 struct reactor {
     struct loop *loop;
     pthread_mutex_t lock;
@@ -767,6 +826,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_many_leave_when_told),
                      SUPPORT_TEST(test_tells_just_what_is_ready),
                      SUPPORT_TEST(test_outlives_the_thread_that_added),
+                     SUPPORT_TEST(test_lets_go_of_what_was_just_ready),
                      SUPPORT_TEST(test_wakes_who_waits),
                      SUPPORT_TEST(test_a_child_only_lets_go),
                      SUPPORT_TEST(test_takes_what_the_kernel_allows),
