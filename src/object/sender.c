@@ -248,12 +248,26 @@ static void sender_ring(struct port *port, uint64_t notice)
     }
 }
 
+/*
+ * The link has ended while a message was on its way. If the receiver took it all the same, it was
+ * sent, and the next operation says that the link is over; else this one does.
+ */
+static int sender_lost_sending(struct port *port, int error)
+{
+    const struct ring_writer *w = &port->sender.ring;
+
+    if (!w->cursor || (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED) != w->position)
+        return sender_lost(port, error);
+    atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
+    return 0;
+}
+
 int sender_heed(struct port *port, uint64_t notice)
 {
     uint8_t cause = (uint8_t)(notice >> 32);
 
     if (cause != NOTICE_NONE)
-        return sender_lost(port, cause_error(cause));
+        return sender_lost_sending(port, cause_error(cause));
     sender_ring(port, notice);
     return 0;
 }
@@ -263,7 +277,7 @@ int sender_unanswered(struct port *port, uint32_t before)
     int r = sender_adopt(port);
 
     /* Either the WELCOME is here, and with it the notice; or the owner will look after sending it. */
-    return r < 0 ? sender_lost(port, r)
+    return r < 0 ? sender_lost_sending(port, r)
                  : sender_heed(port, sender_notice(&port->sender.ring, before));
 }
 
