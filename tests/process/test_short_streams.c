@@ -49,8 +49,8 @@ static void session_end(const struct session *session)
 
 /* ---- streams --------------------------------------------------------------------------------------- */
 
-/* Mostly nothing; now and then long enough for the other side to spin, to take its short sleep, or
- * to sleep for good. */
+/* Mostly nothing; now and then long enough for the other side to spin, to take its short sleep of
+ * 10 ms, or to change just then to the one that only a wake-up ends. */
 static void pause_a_little(uint64_t *seed)
 {
     const uint64_t dice = random_next(seed) % 256;
@@ -62,8 +62,9 @@ static void pause_a_little(uint64_t *seed)
         sched_yield();
     else if (dice == 20)
         nanosleep(&(struct timespec){ .tv_nsec = (long)(random_next(seed) % 200000) }, NULL);
-    else if (dice == 21 && random_next(seed) % 64 == 0)
-        nanosleep(&(struct timespec){ .tv_nsec = 12 * MS }, NULL);
+    else if (dice == 21 && random_next(seed) % 4 == 0)
+        nanosleep(&(struct timespec){ .tv_nsec = 9 * MS + (long)(random_next(seed) % (4 * MS)) },
+                  NULL);
 }
 
 struct stream {
