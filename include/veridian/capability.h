@@ -30,6 +30,7 @@ VRD_BEGIN_DECLS
 enum vrd_object_kind {
     VRD_OBJECT_NONE = 0,
     VRD_OBJECT_CHANNEL = 1,
+    VRD_OBJECT_ENDPOINT = 2,
 };
 
 /* What vrd_cap_info tells. `reserved` is zero today. */

@@ -18,7 +18,11 @@ struct wire {
     uint32_t count;
     uint64_t max_message;
     uint64_t bytes;
-    uint8_t reserved[24];
+    uint64_t badge;
+    uint64_t id;
+    uint32_t depth;
+    uint16_t object;
+    uint16_t cause;
 };
 
 _Static_assert(sizeof(struct wire) == FRAME_SIZE, "frames have one size");
@@ -26,21 +30,40 @@ _Static_assert(sizeof(struct wire) == FRAME_SIZE, "frames have one size");
 #define FRAME_MAGIC UINT32_C(0x44525656) /* "VVRD" */
 #define RIGHTS_ALL (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
-/* Which fields a type uses (the others are zero), and how many descriptors come with it. */
+/* Fields that must be set, and such that may be; all others are zero. */
+enum field {
+    GEOMETRY = 1 << 0, /* slots, max_message */
+    RIGHTS = 1 << 1,
+    EXTENSION = 1 << 2,
+    BYTES = 1 << 3,
+    ID = 1 << 4,
+    COUNT = 1 << 5,
+    BADGE = 1 << 6,
+    DEPTH = 1 << 7,
+    OBJECT = 1 << 8,
+    CAUSE = 1 << 9,
+};
+
+/* Which fields a type uses, and how many descriptors come with it. */
 struct shape {
     uint16_t fds_min, fds_max;
-    bool geometry, rights, extension, count;
+    unsigned must, may;
 };
 
 static const struct shape shapes[FRAME_TYPE_MAX + 1] = {
-    [FRAME_GREETING_SEND] = { .geometry = true, .rights = true },
-    [FRAME_GREETING_RECEIVE] = { .fds_max = 1, .geometry = true, .rights = true, .count = true },
-    [FRAME_HELLO] = { .fds_min = 2, .fds_max = 2, .geometry = true },
-    [FRAME_DERIVE] = { .fds_min = 1, .fds_max = 1, .rights = true },
-    [FRAME_WELCOME] = { .fds_min = 1, .fds_max = 1 },
-    [FRAME_ATTACH] = { .fds_min = 1, .fds_max = 1, .extension = true },
-    [FRAME_CLOSE] = { 0 },
-    [FRAME_INVITATIONS] = { .fds_min = 1, .fds_max = FRAME_FDS_MAX, .rights = true },
+    [FRAME_GREETING_SEND] = { 0, 0, GEOMETRY | RIGHTS, BADGE | DEPTH | OBJECT },
+    [FRAME_GREETING_RECEIVE] = { 0, 1, GEOMETRY | RIGHTS, COUNT | OBJECT },
+    [FRAME_HELLO] = { 2, 2, GEOMETRY, 0 },
+    [FRAME_DERIVE] = { 1, 1, RIGHTS, BADGE },
+    [FRAME_WELCOME] = { 1, 1, 0, 0 },
+    [FRAME_ATTACH] = { 1, 1, EXTENSION | BYTES, COUNT },
+    [FRAME_CLOSE] = { 0, 0, 0, CAUSE },
+    [FRAME_INVITATIONS] = { 1, FRAME_FDS_MAX, RIGHTS, 0 },
+    [FRAME_REVOKE] = { 0, 0, ID, 0 },
+    [FRAME_REVOKED] = { 0, 0, ID, 0 },
+    [FRAME_TRANSFER] = { 1, FRAME_TRANSFER_MAX, ID, 0 },
+    [FRAME_GREETING_REPLY] = { 0, 0, GEOMETRY, 0 },
+    [FRAME_REPLY] = { 1, 1 + FRAME_TRANSFER_MAX, BYTES, 0 },
 };
 
 void frame_encode(const struct frame *frame, uint8_t buf[FRAME_SIZE])
@@ -55,27 +78,32 @@ void frame_encode(const struct frame *frame, uint8_t buf[FRAME_SIZE])
         .count = frame->count,
         .max_message = frame->max_message,
         .bytes = frame->bytes,
+        .badge = frame->badge,
+        .id = frame->id,
+        .depth = frame->depth,
+        .object = frame->object,
+        .cause = frame->cause,
     };
 
     memcpy(buf, &wire, sizeof(wire));
 }
 
+/* Is what must be set well-formed, and zero what must not? */
 static bool wire_fits(const struct wire *wire, const struct shape *shape)
 {
-    static const uint8_t zero[sizeof(wire->reserved)];
+    unsigned set = (wire->slots != 0 || wire->max_message != 0 ? GEOMETRY : 0U) |
+                   (wire->rights != 0 ? RIGHTS : 0U) | (wire->extension != 0 ? EXTENSION : 0U) |
+                   (wire->bytes != 0 ? BYTES : 0U) | (wire->id != 0 ? ID : 0U) |
+                   (wire->count != 0 ? COUNT : 0U) | (wire->badge != 0 ? BADGE : 0U) |
+                   (wire->depth != 0 ? DEPTH : 0U) | (wire->object != 0 ? OBJECT : 0U) |
+                   (wire->cause != 0 ? CAUSE : 0U);
 
-    if (memcmp(wire->reserved, zero, sizeof(zero)) != 0)
+    if ((set & shape->must) != shape->must || (set & ~(shape->must | shape->may)) != 0)
         return false;
-    if (shape->geometry ? wire->slots == 0 || wire->slots > VRD_CHANNEL_SLOTS_MAX ||
-                              wire->max_message == 0 || wire->max_message > PTRDIFF_MAX
-                        : wire->slots != 0 || wire->max_message != 0)
+    if ((set & GEOMETRY) && (wire->slots == 0 || wire->slots > VRD_CHANNEL_SLOTS_MAX ||
+                             wire->max_message == 0 || wire->max_message > PTRDIFF_MAX))
         return false;
-    if (shape->rights ? wire->rights == 0 || (wire->rights & ~RIGHTS_ALL) != 0 : wire->rights != 0)
-        return false;
-    if (shape->extension ? wire->extension == 0 || wire->bytes == 0 || wire->bytes > PTRDIFF_MAX
-                         : wire->extension != 0 || wire->bytes != 0)
-        return false;
-    return shape->count || wire->count == 0;
+    return (wire->rights & ~RIGHTS_ALL) == 0 && wire->bytes <= PTRDIFF_MAX;
 }
 
 int frame_decode(const uint8_t *buf, size_t len, size_t n_fds, struct frame *ret)
@@ -101,6 +129,11 @@ int frame_decode(const uint8_t *buf, size_t len, size_t n_fds, struct frame *ret
         .count = wire.count,
         .max_message = wire.max_message,
         .bytes = wire.bytes,
+        .badge = wire.badge,
+        .id = wire.id,
+        .depth = wire.depth,
+        .object = wire.object,
+        .cause = wire.cause,
     };
     return 0;
 }

@@ -14,20 +14,31 @@
 
 enum frame_type {
     /* queued on an invitation by its maker: what the capability is */
-    FRAME_GREETING_SEND = 1,    /* slots, max_message, rights; no fds                             */
-    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights; count: invitations that follow;
-                                   fds: the root socket, if its other end is still held          */
+    FRAME_GREETING_SEND = 1,    /* slots, max_message, rights, badge, depth, object; no fds       */
+    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object; count: invitations that
+                                   follow; fds: the root socket, if its other end is still held  */
     /* from a holder of a capability to the owner, over any socket that confers a right */
     FRAME_HELLO = 3,  /* slots, max_message; fds: tether, sender's segment                        */
-    FRAME_DERIVE = 4, /* rights; fds: the owner's end of a new invitation                         */
+    FRAME_DERIVE = 4, /* rights, badge; fds: the owner's end of a new invitation                  */
     /* over a tether */
     FRAME_WELCOME = 5, /* owner to sender; fds: receiver's segment                                */
-    FRAME_ATTACH = 6,  /* sender to owner; extension, bytes; fds: a byte ring                     */
-    FRAME_CLOSE = 7,   /* either way: look at the notice word                                     */
+    FRAME_ATTACH = 6,  /* extension, bytes; fds: the segment. Sender to owner: a byte ring; owner
+                          to sender: the buffer of reply entry count - 1                         */
+    FRAME_CLOSE = 7,   /* either way; cause: look at the notice word, or where there is no link,
+                          this is what it would say                                              */
     /* after FRAME_GREETING_RECEIVE */
     FRAME_INVITATIONS = 8, /* rights of those who hold them; fds: the owner's ends                */
-    FRAME_TYPE_MAX = FRAME_INVITATIONS,
+    /* over a tether */
+    FRAME_REVOKE = 9,    /* sender to owner; id: of the request                                   */
+    FRAME_REVOKED = 10,  /* owner to sender; id: the request is carried out                       */
+    FRAME_TRANSFER = 11, /* either way; id: the message names it; fds: invitations                */
+    /* a reply capability that has moved to another process */
+    FRAME_GREETING_REPLY = 12, /* slots (1), max_message                                          */
+    FRAME_REPLY = 13,          /* bytes; fds: a segment with the reply, then invitations          */
+    FRAME_TYPE_MAX = FRAME_REPLY,
 };
+
+#define FRAME_TRANSFER_MAX 4 /* invitations with one message */
 
 struct frame {
     enum frame_type type;
@@ -35,8 +46,13 @@ struct frame {
     uint32_t rights;
     uint32_t extension;
     uint32_t count;
+    uint32_t depth;
+    uint16_t object; /* enum vrd_object_kind; 0: not said */
+    uint16_t cause;  /* enum notice_cause                 */
     uint64_t max_message;
     uint64_t bytes;
+    uint64_t badge;
+    uint64_t id;
 };
 
 /* Writes FRAME_SIZE bytes. */

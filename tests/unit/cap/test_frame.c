@@ -17,24 +17,36 @@ enum at {
     AT_COUNT = 20,
     AT_MAX_MESSAGE = 24,
     AT_BYTES = 32,
-    AT_RESERVED = 40,
+    AT_BADGE = 40,
+    AT_ID = 48,
+    AT_DEPTH = 56,
+    AT_OBJECT = 60,
+    AT_CAUSE = 62,
 };
 
 /* What a type has, said here a second time. */
 struct shape {
     size_t fds_min, fds_max;
-    bool geometry, rights, extension, count;
+    bool geometry, rights, extension, bytes, id; /* must be set */
+    bool count, badge, depth, object, cause;     /* may be set  */
 };
 
 static const struct shape shapes[] = {
-    [FRAME_GREETING_SEND] = { 0, 0, .geometry = true, .rights = true },
-    [FRAME_GREETING_RECEIVE] = { 0, 1, .geometry = true, .rights = true, .count = true },
+    [FRAME_GREETING_SEND] = { 0, 0, .geometry = true, .rights = true, .badge = true, .depth = true,
+                              .object = true },
+    [FRAME_GREETING_RECEIVE] = { 0, 1, .geometry = true, .rights = true, .count = true,
+                                 .object = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
-    [FRAME_DERIVE] = { 1, 1, .rights = true },
+    [FRAME_DERIVE] = { 1, 1, .rights = true, .badge = true },
     [FRAME_WELCOME] = { .fds_min = 1, .fds_max = 1 },
-    [FRAME_ATTACH] = { 1, 1, .extension = true },
-    [FRAME_CLOSE] = { .fds_min = 0, .fds_max = 0 },
+    [FRAME_ATTACH] = { 1, 1, .extension = true, .bytes = true, .count = true },
+    [FRAME_CLOSE] = { .fds_min = 0, .fds_max = 0, .cause = true },
     [FRAME_INVITATIONS] = { 1, 250, .rights = true },
+    [FRAME_REVOKE] = { 0, 0, .id = true },
+    [FRAME_REVOKED] = { 0, 0, .id = true },
+    [FRAME_TRANSFER] = { 1, 4, .id = true },
+    [FRAME_GREETING_REPLY] = { 0, 0, .geometry = true },
+    [FRAME_REPLY] = { 1, 5, .bytes = true },
 };
 
 #define TYPES ((int)(sizeof shapes / sizeof shapes[0]))
@@ -50,7 +62,8 @@ static struct frame good(int type)
         .max_message = shape->geometry ? 4096 : 0,
         .rights = shape->rights ? VRD_RIGHT_SEND : 0,
         .extension = shape->extension ? 1 : 0,
-        .bytes = shape->extension ? 4096 : 0,
+        .bytes = shape->bytes ? 4096 : 0,
+        .id = shape->id ? 1 : 0,
     };
 }
 
@@ -58,7 +71,8 @@ static bool same(const struct frame *a, const struct frame *b)
 {
     return a->type == b->type && a->slots == b->slots && a->rights == b->rights &&
            a->extension == b->extension && a->count == b->count &&
-           a->max_message == b->max_message && a->bytes == b->bytes;
+           a->max_message == b->max_message && a->bytes == b->bytes && a->badge == b->badge &&
+           a->id == b->id && a->depth == b->depth && a->object == b->object && a->cause == b->cause;
 }
 
 /* Decodes an encoded frame with the fewest descriptors of its type. */
@@ -106,8 +120,13 @@ static void each_field_is_encoded_where_it_belongs(void **state)
                                  .extension = 0x090a0b0c,
                                  .count = 0x0d0e0f10,
                                  .max_message = UINT64_C(0x1112131415161718),
-                                 .bytes = UINT64_C(0x191a1b1c1d1e1f20) };
-    uint8_t buf[FRAME_SIZE + 1], zero[FRAME_SIZE - AT_RESERVED] = { 0 };
+                                 .bytes = UINT64_C(0x191a1b1c1d1e1f20),
+                                 .badge = UINT64_C(0x2122232425262728),
+                                 .id = UINT64_C(0x292a2b2c2d2e2f30),
+                                 .depth = 0x31323334,
+                                 .object = 0x3536,
+                                 .cause = 0x3738 };
+    uint8_t buf[FRAME_SIZE + 1];
     uint32_t word;
     uint64_t wide;
     uint16_t half;
@@ -132,7 +151,16 @@ static void each_field_is_encoded_where_it_belongs(void **state)
     assert_int_equal(wide, frame.max_message);
     memcpy(&wide, buf + AT_BYTES, 8);
     assert_int_equal(wide, frame.bytes);
-    assert_memory_equal(buf + AT_RESERVED, zero, sizeof zero);
+    memcpy(&wide, buf + AT_BADGE, 8);
+    assert_int_equal(wide, frame.badge);
+    memcpy(&wide, buf + AT_ID, 8);
+    assert_int_equal(wide, frame.id);
+    memcpy(&word, buf + AT_DEPTH, 4);
+    assert_int_equal(word, frame.depth);
+    memcpy(&half, buf + AT_OBJECT, 2);
+    assert_int_equal(half, frame.object);
+    memcpy(&half, buf + AT_CAUSE, 2);
+    assert_int_equal(half, frame.cause);
     assert_int_equal(buf[FRAME_SIZE], 0xee);
 }
 
@@ -276,6 +304,21 @@ static void extensions_have_a_number_and_a_size(void **state)
     refuse_frame(frame);
 }
 
+static void requests_and_transfers_have_a_number(void **state)
+{
+    (void)state;
+    for (int type = 1; type < TYPES; type++) {
+        struct frame frame = good(type);
+
+        if (!shapes[type].id)
+            continue;
+        frame.id = UINT64_MAX;
+        accept_frame(frame);
+        frame.id = 0;
+        refuse_frame(frame);
+    }
+}
+
 static void any_count_will_do_where_there_is_one(void **state)
 {
     struct frame frame = good(FRAME_GREETING_RECEIVE);
@@ -298,9 +341,19 @@ static bool byte_used(const struct shape *shape, size_t at)
         return shape->geometry;
     if (at < AT_EXTENSION)
         return shape->rights;
-    if (at < AT_COUNT || (at >= AT_BYTES && at < AT_RESERVED))
+    if (at < AT_COUNT)
         return shape->extension;
-    return at < AT_MAX_MESSAGE ? shape->count : false;
+    if (at < AT_MAX_MESSAGE)
+        return shape->count;
+    if (at < AT_BADGE)
+        return shape->bytes;
+    if (at < AT_ID)
+        return shape->badge;
+    if (at < AT_DEPTH)
+        return shape->id;
+    if (at < AT_OBJECT)
+        return shape->depth;
+    return at < AT_CAUSE ? shape->object : shape->cause;
 }
 
 static void unused_bytes_are_zero(void **state)
@@ -332,12 +385,22 @@ static struct frame random_good(uint64_t *random)
     }
     if (shape->rights)
         frame.rights = 1 + (uint32_t)random_below(random, 15);
-    if (shape->extension) {
+    if (shape->extension)
         frame.extension = (uint32_t)random_next(random) | 1;
+    if (shape->bytes)
         frame.bytes = (random_next(random) >> (1 + random_below(random, 60))) | 1;
-    }
+    if (shape->id)
+        frame.id = random_next(random) | 1;
     if (shape->count)
         frame.count = (uint32_t)random_next(random);
+    if (shape->badge)
+        frame.badge = random_next(random);
+    if (shape->depth)
+        frame.depth = (uint32_t)random_next(random);
+    if (shape->object)
+        frame.object = (uint16_t)random_next(random);
+    if (shape->cause)
+        frame.cause = (uint16_t)random_next(random);
     return frame;
 }
 
@@ -387,6 +450,7 @@ SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(geometry_has_limits),
                  SUPPORT_TEST(rights_are_some_of_the_known),
                  SUPPORT_TEST(extensions_have_a_number_and_a_size),
+                 SUPPORT_TEST(requests_and_transfers_have_a_number),
                  SUPPORT_TEST(any_count_will_do_where_there_is_one),
                  SUPPORT_TEST(unused_bytes_are_zero),
                  SUPPORT_TEST(random_frames_come_back_as_they_were),

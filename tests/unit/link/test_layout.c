@@ -22,7 +22,11 @@ static void slots_are_two_lines(void **state)
     assert_int_equal(SLOT_INLINE_MAX, 64);
     assert_int_equal(SLOT_INLINE, 1);
     assert_int_equal(SLOT_BYTES, 2);
+    assert_int_equal(SLOT_NONE, 3);
+    assert_int_equal(SLOT_CALL, 64);
     assert_int_equal(SLOT_META, 128);
+    assert_int_equal(
+        (SLOT_KIND_MASK | (REPLY_ENTRIES - 1) << SLOT_ENTRY_SHIFT) & (SLOT_CALL | SLOT_META), 0);
 }
 
 static void a_byte_ring_is_named_in_24_bytes(void **state)
@@ -38,9 +42,11 @@ static void segments_start_with_what_is_polled(void **state)
 {
     (void)state;
     assert_int_equal(offsetof(struct sender_segment, notice), 0);
-    assert_int_equal(offsetof(struct sender_segment, slots), 128);
+    assert_int_equal(offsetof(struct sender_segment, reply_notice), 128);
+    assert_int_equal(offsetof(struct sender_segment, slots), 256);
     assert_int_equal(offsetof(struct receiver_segment, cursor), 0);
     assert_int_equal(offsetof(struct receiver_segment, notice), 128);
+    assert_int_equal(offsetof(struct receiver_segment, replies), 256);
     assert_true(sizeof(struct receiver_segment) <= LAYOUT_RECEIVER_SIZE);
 }
 
@@ -51,9 +57,12 @@ static void causes_and_rings_have_fixed_numbers(void **state)
     assert_int_equal(NOTICE_CLOSED, 1);
     assert_int_equal(NOTICE_REVOKED, 2);
     assert_int_equal(NOTICE_CORRUPT, 3);
+    assert_int_equal(NOTICE_PARENT_REVOKED, 4);
+    assert_int_equal(NOTICE_POLICY, 5);
     assert_int_equal(RING_NOT, 0);
     assert_int_equal(RING_FUTEX, 1);
     assert_int_equal(RING_TETHER, 2);
+    assert_int_equal(RING_CANCELLED, 3);
 }
 
 static void segments_are_whole_pages(void **state)
@@ -64,7 +73,7 @@ static void segments_are_whole_pages(void **state)
     assert_int_equal(layout_sender_size(32), 8192);
     assert_int_equal(layout_sender_size(64), 12288);
     for (uint32_t n = 1; n <= VRD_CHANNEL_SLOTS_MAX; n *= 2) {
-        const size_t size = layout_sender_size(n), need = 128 + (size_t)n * 128;
+        const size_t size = layout_sender_size(n), need = 256 + (size_t)n * 128;
 
         assert_int_equal(size % LAYOUT_PAGE, 0);
         assert_true(size >= need && size < need + LAYOUT_PAGE);
