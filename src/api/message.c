@@ -193,6 +193,19 @@ static size_t batch_read(struct port *port, struct vrd_message *messages, size_t
     return i;
 }
 
+/* One more, if it is there. */
+static bool batch_read_one(struct port *port, struct vrd_message *message)
+{
+    struct ring_message in = { .data = message->data };
+    struct link *link;
+
+    if ((!message->data && message->size > 0) ||
+        !receiver_take_more(port, &in, message->size, &link))
+        return false;
+    message_in(message, &in, link);
+    return true;
+}
+
 int vrd_receive_batch(vrd_cap_t cap, struct vrd_message *messages, size_t n, int64_t timeout_ns)
 {
     struct port *port;
@@ -207,13 +220,17 @@ int vrd_receive_batch(vrd_cap_t cap, struct vrd_message *messages, size_t n, int
     port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
     if (!port)
         return r;
+    got = batch_read(port, messages, n);
+    if (got == 0 && n > 0) {
+        r = message_receive(port, cap, messages, timeout_ns);
+        if (r < 0)
+            return r; /* the pin is given back */
+        got = 1;
+    }
     while (got < n) {
         got += batch_read(port, messages + got, n - got);
-        if (got == n)
+        if (got == n || !batch_read_one(port, &messages[got]))
             break;
-        r = message_receive(port, cap, &messages[got], got == 0 ? timeout_ns : 0);
-        if (r < 0)
-            return got > 0 ? (int)got : r; /* the pin is given back */
         got++;
     }
     gate_leave(port);

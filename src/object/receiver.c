@@ -352,6 +352,12 @@ int receiver_take(struct port *port, struct ring_message *message, size_t size,
 {
     struct receiver *rx = &port->receiver;
 
+    if (rx->pending_error < 0) {
+        int r = rx->pending_error;
+
+        rx->pending_error = 0;
+        return r;
+    }
     if (port_news(port))
         receiver_adopt(port);
     if (rx->budget == 0 && rx->current) {
@@ -370,6 +376,24 @@ int receiver_take(struct port *port, struct ring_message *message, size_t size,
         }
     }
     return rx->gone ? VRD_ERR_PEER_GONE : VRD_ERR_CHANNEL_EMPTY;
+}
+
+bool receiver_take_more(struct port *port, struct ring_message *message, size_t size,
+                        struct link **ret_link)
+{
+    struct receiver *rx = &port->receiver;
+    int r = receiver_take(port, message, size, ret_link);
+
+    if (r == 0)
+        return true;
+    if (r == VRD_ERR_MESSAGE_TOO_LARGE) { /* found again; vrd_discard is for one that was told of */
+        rx->oversize = NULL;
+    } else if (r == VRD_ERR_PEER_CORRUPT || r == VRD_ERR_OUT_OF_MEMORY) {
+        rx->pending_error = r;
+        receiver_count(rx);
+        rx->granted = rx->budget = 0; /* the fast path would go past it */
+    }
+    return false;
 }
 
 int receiver_discard(struct port *port)
@@ -592,6 +616,7 @@ void receiver_after_fork(struct port *port)
     rx->n_active = rx->n_links = 0;
     rx->budget = rx->granted = 0;
     rx->polled_heard = UINT64_MAX;
+    rx->pending_error = 0;
     rx->started = rx->gone = false;
     list_init(&rx->active);
     list_init(&rx->cooling);

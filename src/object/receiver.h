@@ -32,6 +32,7 @@ struct receiver {
     int64_t polled;        /* when the sockets were last looked at here ... */
     uint64_t polled_heard; /* ... and after how many messages         */
     uint32_t sent_seen;    /* reactor_sent_count then */
+    int pending_error;     /* met behind the first message of a batch: for the next take, or 0 */
 
     /* with the control lock */
     struct list sources; /* sockets that confer a right: root, invitations, tethers */
@@ -55,6 +56,13 @@ int receiver_invite(struct port *port, int fd, uint32_t rights);
  */
 int receiver_take(struct port *port, struct ring_message *message, size_t size,
                   struct link **ret_link);
+
+/*
+ * One more for a batch: as receiver_take, but an error is kept for the next take. True: `message` and
+ * `ret_link` are set.
+ */
+bool receiver_take_more(struct port *port, struct ring_message *message, size_t size,
+                        struct link **ret_link);
 
 /* Looks at the sockets, where that is due, before EMPTY is said. True: it did, take again. */
 bool receiver_refresh(struct port *port);

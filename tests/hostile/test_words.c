@@ -335,6 +335,34 @@ static void test_rings_that_nobody_takes(void **state)
     victim_deinit(&stage.victim);
 }
 
+/* What a batch meets behind its first message is not lost. */
+static void test_found_out_in_a_batch(void **state)
+{
+    struct vrd_message messages[4];
+    uint8_t data[4][SLOT_INLINE_MAX];
+    struct stage stage;
+
+    (void)state;
+    victim_init(&stage.victim);
+    for (int honest = 0; honest < 2; honest++) {
+        stage_begin(&stage);
+        for (size_t i = 0; i < ARRAY_SIZE(messages); i++)
+            messages[i] = (struct vrd_message){ .data = data[i], .size = sizeof data[i] };
+        peer_publish(&stage.peer, "fine", 4);
+        peer_publish(&stage.peer, "fine", 4);
+        peer_publish_word(&stage.peer, word_next(&stage, SLOT_INLINE, 255));
+        assert_int_equal(vrd_receive_batch(stage.victim.receive, messages, 4, 0), 2);
+        if (honest)
+            assert_int_equal(vrd_send(stage.victim.send, "honest", 6), 0);
+        assert_int_equal(vrd_receive_async(stage.victim.receive, data[0], sizeof data[0]),
+                         VRD_ERR_PEER_CORRUPT);
+        assert_int_equal(vrd_receive_async(stage.victim.receive, data[0], sizeof data[0]),
+                         honest ? 6 : VRD_ERR_CHANNEL_EMPTY);
+        stage_end(&stage);
+    }
+    victim_deinit(&stage.victim);
+}
+
 /* ---- while the receiver sleeps ------------------------------------------------------------------------------ */
 
 static void *receive_run(void *arg)
@@ -382,6 +410,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_words_change_between_looks),
                      SUPPORT_TEST(test_every_notice),
                      SUPPORT_TEST(test_rings_that_nobody_takes),
+                     SUPPORT_TEST(test_found_out_in_a_batch),
                      SUPPORT_TEST(test_wakes_for_nothing),
                      { 0 },
                  },

@@ -175,7 +175,10 @@ static void test_receive_batch_stops_at_a_large_message(void **state)
         numbered_send(ends.send, 6, i, i == 3 ? 100 : 10);
     for (size_t i = 0; i < N; i++)
         batch->messages[i].size = 99;
+    batch->messages[3].len = 7;
     EXPECT(vrd_receive_batch(ends.receive, batch->messages, N, VRD_FOREVER), 3);
+    EXPECT(batch->messages[3].len, 7);
+    EXPECT(vrd_discard(ends.receive), VRD_ERR_CHANNEL_EMPTY); /* nobody was told of it */
     for (uint32_t i = 0; i < 3; i++)
         number_check(batch->data[i], 10, (struct number){ 6, i });
     EXPECT(vrd_receive_batch(ends.receive, batch->messages, N, VRD_FOREVER),
