@@ -74,7 +74,8 @@ VRD_API int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret);
  *  INVALID_ARGUMENT    no rights, unknown rights, RECEIVE together with SEND, or `ret_fd` is NULL
  *  RESOURCE_BUSY       RECEIVE, while this process has live links with senders
  *  PEER_GONE           nobody holds RECEIVE any more
- *  QUOTA_EXCEEDED      too many invitations that the owner has not looked at
+ *  QUOTA_EXCEEDED      too many invitations that the owner has not looked at; RECEIVE: more unused
+ *                      invitations (some hundreds) than can move with it
  *  OUT_OF_MEMORY, SYSTEM
  */
 VRD_API int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd);
@@ -82,6 +83,8 @@ VRD_API int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd);
 /*
  * Turns an invitation into a capability. Takes `fd`, and closes it, also on failure. Sends one
  * frame and returns: it does not wait for the owner, and a refusal is the next operation's error.
+ * The ring is the importer's memory: it has as many slots as the channel, but VRD_IMPORT_SLOTS_MAX at
+ * most, whatever the maker of the invitation says (vrd_cap_info tells).
  *  INVALID_ARGUMENT    not a descriptor of a socket of ours
  *  PEER_GONE           the invitation was withdrawn or used, or the owner is gone
  *  PEER_CORRUPT        what came with it is not what the protocol says

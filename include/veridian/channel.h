@@ -19,6 +19,7 @@ VRD_BEGIN_DECLS
 
 #define VRD_CHANNEL_SLOTS_DEFAULT 16
 #define VRD_CHANNEL_SLOTS_MAX (1u << 20)
+#define VRD_IMPORT_SLOTS_MAX (1u << 16) /* of these, an importer's link has: 8 MiB of its memory */
 #define VRD_CHANNEL_MESSAGE_DEFAULT ((size_t)1 << 20)
 
 /* Zero means the default in every field; `reserved` must be zero. */

@@ -124,6 +124,9 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
 /* A capability to send: HELLO goes out at once, over the invitation, which is used up by it. */
 static int import_send(const struct frame *greeting, int fd, vrd_cap_t *ret)
 {
+    /* the ring will be our memory, and who greets us may be anyone */
+    uint32_t slots =
+        greeting->slots < VRD_IMPORT_SLOTS_MAX ? greeting->slots : VRD_IMPORT_SLOTS_MAX;
     struct port *port;
     vrd_cap_t cap;
     int r;
@@ -131,7 +134,7 @@ static int import_send(const struct frame *greeting, int fd, vrd_cap_t *ret)
     if (!(greeting->rights & VRD_RIGHT_SEND) || (greeting->rights & VRD_RIGHT_RECEIVE))
         return VRD_ERR_PEER_CORRUPT;
     control_lock();
-    port = port_new(PORT_SENDER, greeting->rights, greeting->slots, greeting->max_message, &cap);
+    port = port_new(PORT_SENDER, greeting->rights, slots, greeting->max_message, &cap);
     control_unlock();
     if (!port)
         return VRD_ERR_OUT_OF_MEMORY;

@@ -185,7 +185,8 @@ void link_arm(struct link *link, enum notice_ring how)
         return;
     if (how == RING_TETHER) {
         control_lock();
-        link->arms++;
+        if (link->tether)
+            link->tether->arms++;
         control_unlock();
     }
     __atomic_store_n(&link->ring.own->notice, notice, __ATOMIC_RELAXED);

@@ -42,9 +42,7 @@ struct link {
     struct source *exit;
     struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
     uint32_t n_inbox;
-    uint32_t arms;  /* times we asked for a byte on the tether */
-    uint32_t rings; /* bytes that came */
-    bool ended;     /* hang-up, exit or CLOSE */
+    bool ended; /* hang-up, exit or CLOSE */
     bool corrupt;
     bool starved; /* a frame was lost for want of memory or descriptors */
 };

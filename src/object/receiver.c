@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "object/receiver.h"
 
+#include <errno.h>
 #include <string.h>
 #include <veridian/error.h>
 
@@ -38,6 +39,7 @@ void receiver_init(struct port *port)
     list_init(&rx->links);
     list_init(&rx->posted);
     rx->polled_heard = UINT64_MAX; /* never */
+    rx->ours = true;
 }
 
 static int receiver_add(struct port *port, enum source_kind kind, int fd, uint32_t rights)
@@ -186,7 +188,7 @@ static void receiver_cooled(struct receiver *rx)
 /* Control lock held. What cannot be watched now, for want of descriptors, is tried again. */
 static void receiver_start(struct receiver *rx)
 {
-    rx->started = true;
+    rx->started = rx->ours = true;
     list_foreach(node, &rx->sources)
         if (source_watch(list_entry(node, struct source, node)) < 0)
             rx->started = false;
@@ -509,6 +511,8 @@ static int move_frame(int fd, const struct frame *frame, const int *fds, size_t 
 
     frame_encode(frame, buf);
     r = socket_send(fd, buf, sizeof(buf), fds, n_fds);
+    if (r == -EAGAIN) /* more invitations than the queue holds */
+        return VRD_ERR_QUOTA_EXCEEDED;
     return r < 0 ? error_from_errno(-r) : 0;
 }
 
@@ -617,7 +621,7 @@ void receiver_after_fork(struct port *port)
     rx->budget = rx->granted = 0;
     rx->polled_heard = UINT64_MAX;
     rx->pending_error = 0;
-    rx->started = rx->gone = false;
+    rx->started = rx->ours = rx->gone = false;
     list_init(&rx->active);
     list_init(&rx->cooling);
     list_init(&rx->links);
@@ -669,13 +673,6 @@ static int receiver_derive(struct source *source, const struct frame *frame,
     return 0; /* an invitation that we have no memory for is withdrawn, no more */
 }
 
-static int receiver_byte(struct link *link, size_t n_fds)
-{
-    if (!link || n_fds > 0 || link->rings++ >= link->arms)
-        return VRD_ERR_PEER_CORRUPT;
-    return 0;
-}
-
 static int receiver_frame(struct source *source, struct datagram *datagram)
 {
     struct link *link = source->link;
@@ -683,7 +680,7 @@ static int receiver_frame(struct source *source, struct datagram *datagram)
     int r;
 
     if (datagram->len == 1)
-        return receiver_byte(link, datagram->n_fds);
+        return source_rang(source, datagram->n_fds); /* also late, when the link is over */
     r = frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame);
     if (r < 0)
         return r;
@@ -740,7 +737,7 @@ bool receiver_pump(vrd_cap_t cap)
     bool here;
 
     control_lock();
-    here = handle && handle->cap == cap && port->kind == PORT_RECEIVER;
+    here = handle && handle->cap == cap && port->kind == PORT_RECEIVER && port->receiver.ours;
     if (here) {
         struct list *first = port->receiver.sources.next;
 

@@ -40,6 +40,7 @@ struct receiver {
     struct list posted; /* links with news */
     uint32_t n_links;
     bool started; /* the sources are watched */
+    bool ours;    /* made or used by this process, not just inherited */
 };
 
 /* Makes `port` a receiver that nobody can reach yet. */
@@ -72,7 +73,10 @@ int receiver_discard(struct port *port);
 /* Waits for a message; see port_wait. */
 int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
 
-/* Lets the receiving side `cap` of this process, if it is still there, read its sockets. */
+/*
+ * Lets the receiving side `cap` of this process, if it is still there, read its sockets. Not in a
+ * child that has only inherited it: what it read would be missing where it is used.
+ */
 bool receiver_pump(vrd_cap_t cap);
 
 /*

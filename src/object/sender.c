@@ -86,7 +86,6 @@ static void sender_unlink(struct port *port, enum notice_cause cause)
     segment_unmap(&s->peer);
     ring_writer_deinit(&s->ring);
     s->ended = s->corrupt = false;
-    s->arms = s->rings = 0;
     s->owner = 0;
 }
 
@@ -343,7 +342,8 @@ static void sender_arm(struct port *port)
         return;
     if (how == RING_TETHER) {
         control_lock();
-        port->sender.arms++;
+        if (port->sender.tether)
+            port->sender.tether->arms++;
         control_unlock();
     }
     __atomic_store_n(&w->own->notice, notice, __ATOMIC_RELAXED);
@@ -440,7 +440,6 @@ void sender_after_fork(struct port *port)
     source_free(&s->tether);
     source_free(&s->owner_exit);
     s->ended = s->corrupt = false;
-    s->arms = s->rings = 0;
     s->owner = 0;
     if (s->state != SENDER_ENDED)
         sender_settle(port, s->root >= 0 || s->inherited >= 0 ? SENDER_NEW : SENDER_ENDED);
@@ -472,13 +471,12 @@ static int sender_welcome(struct source *source, struct datagram *datagram)
 
 static int sender_frame(struct source *source, struct datagram *datagram)
 {
-    struct sender *s = &source->port->sender;
     struct frame frame;
     int r;
 
     port_post(source->port);
     if (datagram->len == 1)
-        return s->rings++ < s->arms && datagram->n_fds == 0 ? 0 : VRD_ERR_PEER_CORRUPT;
+        return source_rang(source, datagram->n_fds);
     r = frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame);
     if (r < 0)
         return r;

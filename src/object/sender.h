@@ -39,8 +39,6 @@ struct sender {
     struct segment answer; /* of a WELCOME that the pin's holder has not taken over yet       */
     bool ended;            /* hang-up or exit */
     bool corrupt;          /* the owner broke the protocol */
-    uint32_t arms;         /* times we asked the owner for a byte on the tether */
-    uint32_t rings;        /* bytes that came */
 };
 
 /* All with the pin held, except where said. */

@@ -76,6 +76,11 @@ int source_watch(struct source *source)
     return 0;
 }
 
+int source_rang(struct source *source, size_t n_fds)
+{
+    return n_fds == 0 && source->rings++ < source->arms ? 0 : VRD_ERR_PEER_CORRUPT;
+}
+
 int source_take_fd(struct source **source)
 {
     struct source *old = *source;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/list.h"
@@ -29,6 +30,8 @@ struct source {
     enum source_kind kind;
     uint32_t rights; /* of those who hold the other end */
     uint32_t serial;
+    uint32_t arms;  /* times that the other end was asked for a byte over it */
+    uint32_t rings; /* bytes that came */
     bool watched;
     bool drained; /* the last source_drain left nothing */
     bool closed;  /* CLOSE was said over it */
@@ -41,6 +44,9 @@ struct source *source_new(struct port *port, enum source_kind kind, int fd);
 
 /* 0 or VRD_ERR_*. Again and again is fine. */
 int source_watch(struct source *source);
+
+/* A byte came over it: 0, or VRD_ERR_PEER_CORRUPT if nobody had asked for one more. */
+int source_rang(struct source *source, size_t n_fds);
 
 /* Stops watching, closes the descriptor, frees, and sets the pointer to NULL. NULL is fine. */
 void source_free(struct source **source);

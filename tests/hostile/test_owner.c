@@ -106,6 +106,29 @@ static void test_greetings_with_wrong_values(void **state)
     }
 }
 
+/* The ring that a greeting speaks of is the importer's memory. */
+static void test_a_greeting_of_a_huge_ring(void **state)
+{
+    const struct frame greeting = { .type = FRAME_GREETING_SEND,
+                                    .slots = VRD_CHANNEL_SLOTS_MAX,
+                                    .max_message = 1,
+                                    .rights = VRD_RIGHT_SEND };
+    struct vrd_cap_info info;
+    vrd_cap_t cap;
+    int pair[2];
+
+    (void)state;
+    support_socket_pair(pair);
+    support_require_equal(raw_send_frame(pair[0], &greeting, NULL, 0), 0);
+    support_require_equal(vrd_cap_import(pair[1], &cap), 0);
+    assert_int_equal(vrd_cap_info(cap, &info), 0);
+    assert_int_equal(info.slots, VRD_IMPORT_SLOTS_MAX);
+    assert_true(mapping_own(0).end - mapping_own(0).start <=
+                layout_sender_size(VRD_IMPORT_SLOTS_MAX));
+    assert_int_equal(vrd_cap_close(cap), 0);
+    fd_close(&pair[0]);
+}
+
 /* In place of the object's root socket. */
 static void test_greetings_with_wrong_descriptors(void **state)
 {
@@ -430,6 +453,7 @@ SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_greetings_of_a_wrong_size),
                      SUPPORT_TEST(test_greetings_with_wrong_values),
+                     SUPPORT_TEST(test_a_greeting_of_a_huge_ring),
                      SUPPORT_TEST(test_greetings_with_wrong_descriptors),
                      SUPPORT_TEST(test_import_of_wrong_descriptors),
                      SUPPORT_TEST(test_answers_with_a_wrong_segment),

@@ -335,6 +335,33 @@ static void test_rings_that_nobody_takes(void **state)
     victim_deinit(&stage.victim);
 }
 
+/* A ring that was asked for and comes when the link is over is no crime; one more is. */
+static void test_a_ring_that_comes_late(void **state)
+{
+    const struct frame close = { .type = FRAME_CLOSE };
+    struct stage stage;
+
+    (void)state;
+    victim_init(&stage.victim);
+    stage_begin(&stage);
+    while (stage.peer.owner->notice != ((uint64_t)RING_TETHER << 40 | (stage.peer.position + 1)))
+        victim_require_well(&stage.victim); /* until this link has gone cold */
+    support_require_equal(raw_send_frame(stage.peer.tether, &close, NULL, 0), 0);
+    victim_pump_until_alone(&stage.victim);
+    support_require_equal(raw_send(stage.peer.tether, "", 1, NULL, 0), 0);
+    victim_require_well(&stage.victim);
+    for (int i = 0; i < 20; i++) {
+        victim_pump(&stage.victim);
+        assert_false(raw_hung_up(stage.peer.tether));
+        support_sleep_ms(1);
+    }
+    support_require_equal(raw_send(stage.peer.tether, "", 1, NULL, 0), 0);
+    victim_pump_until_hung_up(&stage.victim, stage.peer.tether);
+    assert_int_equal(stage.victim.corrupt, 0);
+    stage_end(&stage);
+    victim_deinit(&stage.victim);
+}
+
 /* What a batch meets behind its first message is not lost. */
 static void test_found_out_in_a_batch(void **state)
 {
@@ -410,6 +437,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_words_change_between_looks),
                      SUPPORT_TEST(test_every_notice),
                      SUPPORT_TEST(test_rings_that_nobody_takes),
+                     SUPPORT_TEST(test_a_ring_that_comes_late),
                      SUPPORT_TEST(test_found_out_in_a_batch),
                      SUPPORT_TEST(test_wakes_for_nothing),
                      { 0 },

@@ -204,6 +204,29 @@ static void test_unused_invitations_move_too(void **state)
 /* ---- to another program ----------------------------------------------------------------------- */
 
 /* fd: an invitation to receive; drains what one sender sends: the number given. */
+/* Of changing rights, so that each needs a datagram of its own to move. */
+static void test_more_invitations_than_can_move(void **state)
+{
+    const struct ends ends = ends_new(4);
+    static int invitations[800];
+    int moved = -77;
+
+    (void)state;
+    for (size_t i = 0; i < 800; i++)
+        EXPECT(vrd_cap_export(ends.send, VRD_RIGHT_SEND | (i % 2 ? VRD_RIGHT_GRANT : 0),
+                              &invitations[i]),
+               0);
+    numbered_send(ends.send, 0, 0, 8);
+    EXPECT(vrd_cap_export(ends.receive, VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT, &moved),
+           VRD_ERR_QUOTA_EXCEEDED);
+    EXPECT(moved, -77);
+    /* All is as it was. */
+    numbered_receive(ends.receive, 0, 0, 8);
+    for (size_t i = 0; i < 800; i++)
+        EXPECT(close(invitations[i]), 0);
+    ends_close(&ends);
+}
+
 static int role_receiver(struct support_role_args *args)
 {
     const vrd_cap_t receive = import_at(args, 0);
@@ -271,6 +294,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_withdrawn),
                      SUPPORT_TEST(test_works_once),
                      SUPPORT_TEST(test_unused_invitations_move_too),
+                     SUPPORT_TEST(test_more_invitations_than_can_move),
                      SUPPORT_TEST(test_another_program_receives),
                      SUPPORT_TEST(test_sender_sees_the_new_owner_die),
                      { 0 },

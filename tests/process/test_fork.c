@@ -483,6 +483,39 @@ static void test_spawned_programs_hold_nothing(void **state)
     EXPECT(status, 0);
 }
 
+static int send_before_the_owner_looks(void *arg)
+{
+    numbered_send(*(const vrd_cap_t *)arg, 3, 0, 8);
+    return 0;
+}
+
+/* Until the owner's queue is full. */
+static int export_many(void *arg)
+{
+    int result = 0;
+
+    for (int i = 0; i < 5000 && result == 0; i++) {
+        int invitation = -1;
+
+        result = vrd_cap_export(*(const vrd_cap_t *)arg, VRD_RIGHT_SEND, &invitation);
+        close(invitation);
+    }
+    EXPECT(result, VRD_ERR_QUOTA_EXCEEDED);
+    return 0;
+}
+
+/* A child that makes no use of RECEIVE reads nothing that was meant for its parent. */
+static void test_a_sending_child_leaves_the_queue_alone(void **state)
+{
+    struct ends ends = ends_new(4);
+
+    (void)state;
+    support_wait_exit(support_child(send_before_the_owner_looks, &ends.send), 0);
+    support_wait_exit(support_child(export_many, &ends.send), 0);
+    numbered_receive(ends.receive, 3, 0, 8);
+    ends_close(&ends);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_child_sends),
@@ -502,6 +535,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_fork_while_a_thread_waits),
                      SUPPORT_TEST(test_child_makes_channels_of_its_own),
                      SUPPORT_TEST(test_spawned_programs_hold_nothing),
+                     SUPPORT_TEST(test_a_sending_child_leaves_the_queue_alone),
                      { 0 },
                  },
              .warm_up = channels_warm_up)

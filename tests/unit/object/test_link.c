@@ -375,15 +375,15 @@ static void arming_names_the_position_and_is_counted_once(void **state)
     control_unlock();
     link_arm(link, RING_FUTEX);
     assert_int_equal(seen->notice, (uint64_t)RING_FUTEX << 40 | 1);
-    assert_int_equal(link->arms, 0); /* no byte comes for it */
+    assert_int_equal(link->tether->arms, 0); /* no byte comes for it */
     link_arm(link, RING_TETHER);
     link_arm(link, RING_TETHER);
     assert_int_equal(seen->notice, (uint64_t)RING_TETHER << 40 | 1);
-    assert_int_equal(link->arms, 1);
+    assert_int_equal(link->tether->arms, 1);
     link->ring.position = UINT32_MAX;
     link_arm(link, RING_TETHER);
     assert_int_equal(seen->notice, (uint64_t)RING_TETHER << 40 | 0);
-    assert_int_equal(link->arms, 2);
+    assert_int_equal(link->tether->arms, 2);
     control_lock();
     link_free(link, NOTICE_CLOSED, false);
     segment_unmap(&answer);
