@@ -4,7 +4,7 @@
 # state space, with every statement reached, and each deliberately broken one must fail, for the
 # reason that it was broken for.
 #
-#   run.sh [model...]       all models, or those named (publish sleep cold crowd pin death)
+#   run.sh [model...]       all models, or those named (publish sleep cold crowd pin death revoke)
 #
 # Needs spin and a C compiler ($CC, else cc).
 
@@ -126,5 +126,12 @@ fails death "-DMESSAGES=2 -DSIGNALS=0 -DBROKEN_NO_DRAIN" "" "(pos==published)"
 fails death "-DMESSAGES=2 -DSIGNALS=0 -DBROKEN_SAMPLE_LATE" "" "invalid end state"
 fails death "-DMESSAGES=2 -DSIGNALS=0 -DBROKEN_BUMP_FIRST" "" "invalid end state"
 fails death "-DMESSAGES=2 -DSIGNALS=0 -DBROKEN_NO_BUMP" "" "invalid end state"
+
+passes revoke "" -E
+fails revoke "-DBROKEN_CHILDREN_ONLY" -E "(known["
+fails revoke "-DBROKEN_ORPHANS" -E "(known["
+fails revoke "-DBROKEN_LATE_DERIVE" -E "(known["
+fails revoke "-DBROKEN_NO_LOOK" -E "(late&&"
+fails revoke "-DBROKEN_ANSWER_FIRST" -E "(known["
 
 [ "$failures" -eq 0 ] || { echo "$failures wrong"; exit 1; }
