@@ -161,27 +161,40 @@ static int import_socket(int fd)
     return r < 0 ? error_from_errno(-r) : 0;
 }
 
-/* The invitations that follow the greeting. Control lock held. */
-static int import_invitations(struct port *port, int fd, uint32_t count)
+/* One frame of the invitations that follow the greeting, into `port`. How many, or VRD_ERR_*. */
+static int import_invitations(struct port *port, struct datagram *datagram, uint32_t most)
+{
+    struct frame frame;
+    int r;
+
+    if (frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame) < 0 ||
+        frame.type != FRAME_INVITATIONS || datagram->n_fds > most)
+        return VRD_ERR_PEER_CORRUPT;
+    for (size_t i = 0; i < datagram->n_fds; i++) {
+        r = import_socket(datagram->fds[i]);
+        if (r < 0)
+            return r;
+        if (receiver_invite(port, fd_take(&datagram->fds[i]), frame.rights) < 0)
+            return VRD_ERR_OUT_OF_MEMORY;
+    }
+    return (int)datagram->n_fds;
+}
+
+/* All of them. Control lock held. */
+static int import_all_invitations(struct port *port, int fd, uint32_t count)
 {
     while (count > 0) {
         datagram_auto datagram = { .pidfd = -1 };
-        struct frame frame;
         int r = socket_receive(fd, &datagram);
 
-        if (r < 0 && r != -EAGAIN && r != -EPROTO)
-            return error_from_errno(-r);
-        if (r <= 0 || frame_decode(datagram.data, datagram.len, datagram.n_fds, &frame) < 0 ||
-            frame.type != FRAME_INVITATIONS || datagram.n_fds > count)
-            return VRD_ERR_PEER_CORRUPT;
-        for (size_t i = 0; i < datagram.n_fds; i++) {
-            r = import_socket(datagram.fds[i]);
-            if (r < 0)
-                return r;
-            if (receiver_invite(port, fd_take(&datagram.fds[i]), frame.rights) < 0)
-                return VRD_ERR_OUT_OF_MEMORY;
-        }
-        count -= (uint32_t)datagram.n_fds;
+        if (r == 0 || r == -EAGAIN || r == -EPROTO)
+            r = VRD_ERR_PEER_CORRUPT;
+        else
+            r = r < 0 ? error_from_errno(-r) : import_invitations(port, &datagram, count);
+        control_bury(&datagram);
+        if (r < 0)
+            return r;
+        count -= (uint32_t)r;
     }
     return 0;
 }
@@ -205,7 +218,7 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
         if (datagram->n_fds > 0)
             r = receiver_root(port, fd_take(&datagram->fds[0]));
         if (r == 0)
-            r = import_invitations(port, fd, greeting->count);
+            r = import_all_invitations(port, fd, greeting->count);
         if (r == 0) {
             port_show(port, cap);
             *ret = cap;

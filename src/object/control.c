@@ -4,14 +4,18 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 #include <veridian/error.h>
 
 #include "base/macro.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "os/cpu.h"
+#include "os/fd.h"
 #include "os/pin.h"
 #include "os/process.h"
+#include "os/socket.h"
 
 /* In memory that fork wipes: a child starts at FRESH again. */
 enum { FRESH, IN_PROGRESS, READY };
@@ -20,9 +24,17 @@ struct epoch {
     atomic_int state;
 };
 
+/* Descriptors to close when the lock is free. */
+struct grave {
+    struct grave *next;
+    size_t n;
+    int fds[];
+};
+
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct epoch *epoch; /* NULL: no memory for it */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct grave *graves; /* with the lock */
 static pid_t pid;
 static bool inherited; /* some ancestor has been set up: there may be ports */
 
@@ -70,9 +82,47 @@ void control_lock(void)
     pthread_mutex_lock(&lock);
 }
 
+static void graves_close(struct grave *grave)
+{
+    while (grave) {
+        struct grave *next = grave->next;
+
+        for (size_t i = 0; i < grave->n; i++)
+            fd_close(&grave->fds[i]);
+        free(grave);
+        grave = next;
+    }
+}
+
 void control_unlock(void)
 {
+    struct grave *dead = graves;
+
+    graves = NULL;
     pthread_mutex_unlock(&lock);
+    if (unlikely(dead))
+        graves_close(dead);
+}
+
+void control_bury(struct datagram *datagram)
+{
+    struct grave *grave;
+    size_t n = 0;
+
+    for (size_t i = 0; i < datagram->n_fds; i++)
+        if (!fd_close_quick(&datagram->fds[i]))
+            datagram->fds[n++] = datagram->fds[i];
+    datagram->n_fds = n;
+    if (n == 0)
+        return;
+    grave = malloc(sizeof(*grave) + n * sizeof(int));
+    if (!grave) /* then with the lock, after all */
+        return;
+    grave->n = n;
+    memcpy(grave->fds, datagram->fds, n * sizeof(int));
+    datagram->n_fds = 0;
+    grave->next = graves;
+    graves = grave;
 }
 
 pid_t control_pid(void)

@@ -11,11 +11,19 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+struct datagram;
+
 /* Call before anything else in each entry that may be a process's first. 0 or VRD_ERR_*. */
 int control_ready(void);
 
 void control_lock(void);
 void control_unlock(void);
+
+/*
+ * With the lock held: closes the descriptors of `datagram` that nobody took; those that could wait,
+ * since a peer can send anything, once the lock is free.
+ */
+void control_bury(struct datagram *datagram);
 
 /* This process. */
 pid_t control_pid(void);

@@ -10,10 +10,12 @@
 #include "os/process.h"
 
 #define COLLECT_MAX 64
+#define STARVED_NS 1000000 /* pause */
 
 static struct loop *loop;   /* NULL until something is watched */
 static atomic_bool running; /* the thread; set under the control lock, read anywhere */
 static _Atomic uint32_t sent;
+static bool starved; /* in this turn; with the control lock */
 
 int reactor_watch(int fd, uint64_t token)
 {
@@ -28,16 +30,31 @@ void reactor_unwatch(int fd, uint64_t token)
         loop_remove(loop, fd, token);
 }
 
-void reactor_poll(void)
+void reactor_starved(void)
+{
+    starved = true;
+}
+
+/* False: there was not enough memory. */
+static bool reactor_turn(void)
 {
     uint64_t tokens[COLLECT_MAX];
+    bool fed;
     size_t n;
 
     control_lock();
+    starved = false;
     n = loop ? loop_collect(loop, tokens, COLLECT_MAX) : 0;
     for (size_t i = 0; i < n; i++)
         reactor_dispatch(tokens[i]);
+    fed = !starved;
     control_unlock();
+    return fed;
+}
+
+void reactor_poll(void)
+{
+    reactor_turn();
 }
 
 static void *reactor_run(void *arg)
@@ -47,7 +64,8 @@ static void *reactor_run(void *arg)
     (void)arg;
     for (;;) {
         fd_wait(fd);
-        reactor_poll();
+        if (!reactor_turn())
+            process_pause(STARVED_NS);
     }
     return NULL;
 }

@@ -19,6 +19,12 @@ void reactor_unwatch(int fd, uint64_t token);
 /* Handles what is ready now, without waiting. Takes the control lock. */
 void reactor_poll(void);
 
+/*
+ * With the control lock held: something that is ready cannot be handled for want of memory. It stays
+ * ready, and the thread pauses instead of trying at once again.
+ */
+void reactor_starved(void);
+
 /* Makes sure that the thread runs. False: it cannot be started, the caller has to poll. */
 bool reactor_start(void);
 

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/macro.h"
+#include "object/control.h"
 #include "object/reactor.h"
 #include "object/receiver.h"
 #include "object/sender.h"
@@ -108,8 +109,6 @@ void source_free(struct source **source)
 /* A datagram could not be had. What then? */
 static int source_failed(const struct source *source, int error)
 {
-    if (error == -ENOMEM || error == -ENOBUFS) /* it waits where it was */
-        return 0;
     /* No room for its descriptors: a request is refused, and all others may still come. */
     if (error == -EMFILE && source->kind != SOURCE_LINK && source->kind != SOURCE_TETHER)
         return 0;
@@ -127,9 +126,15 @@ int source_drain(struct source *source, int (*handle)(struct source *, struct da
             source->drained = true;
             return 0;
         }
+        if (r == -ENOMEM || r == -ENOBUFS) { /* it waits where it is */
+            reactor_starved();
+            return 0;
+        }
         if (r == 0)
-            return VRD_ERR_PEER_GONE;
-        r = r < 0 ? source_failed(source, r) : handle(source, &datagram);
+            r = VRD_ERR_PEER_GONE;
+        else
+            r = r < 0 ? source_failed(source, r) : handle(source, &datagram);
+        control_bury(&datagram);
         if (r < 0)
             return r;
     }

@@ -2,7 +2,9 @@
 #include "os/fd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 void fd_close(int *fd)
@@ -13,6 +15,25 @@ void fd_close(int *fd)
         close(*fd);
     *fd = -1;
     errno = saved;
+}
+
+bool fd_close_quick(int *fd)
+{
+    static const struct linger off;
+    int saved = errno;
+    bool quick = *fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off)) == 0 ||
+                 fcntl(*fd, F_GET_SEALS) >= 0;
+
+    errno = saved;
+    if (quick)
+        fd_close(fd);
+    return quick;
+}
+
+void fd_close_foreign(int *fd)
+{
+    if (!fd_close_quick(fd))
+        fd_close(fd);
 }
 
 bool fd_readable(int fd)

@@ -8,6 +8,14 @@
 /* Closes *fd, if any, and sets it to -1. Keeps errno. */
 void fd_close(int *fd);
 
+/*
+ * The same for one that a peer sent, which may be anything: a TCP socket would wait for its own peer
+ * (SO_LINGER). The first leaves it open and says false if it is neither a memfd nor a socket: a file
+ * whose file system is a program (FUSE), or a terminal, can wait all the same. Close it without locks.
+ */
+bool fd_close_quick(int *fd);
+void fd_close_foreign(int *fd);
+
 /* Takes the descriptor out of *fd. */
 static inline int fd_take(int *fd)
 {

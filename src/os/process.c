@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SYS_pidfd_open
@@ -56,6 +57,13 @@ int process_open(pid_t pid)
         fd = -errno;
     errno = saved;
     return fd;
+}
+
+void process_pause(long ns)
+{
+    struct timespec time = { .tv_nsec = ns };
+
+    nanosleep(&time, NULL);
 }
 
 int process_thread(void *(*run)(void *), const char *name)

@@ -23,6 +23,9 @@ void process_barrier(void);
 /* A descriptor that becomes readable when `pid` exits, or -errno. */
 int process_open(pid_t pid);
 
+/* Lets some time pass, in ns below a second. */
+void process_pause(long ns);
+
 /*
  * Starts a thread, detached, with all signals blocked and a name. Returns 0 or -errno.
  */

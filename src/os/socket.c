@@ -19,7 +19,7 @@
 void datagram_deinit(struct datagram *datagram)
 {
     for (size_t i = 0; i < datagram->n_fds; i++)
-        fd_close(&datagram->fds[i]);
+        fd_close_foreign(&datagram->fds[i]);
     datagram->n_fds = 0;
     fd_close(&datagram->pidfd);
 }
@@ -161,8 +161,6 @@ static int socket_read(int fd, int flags, struct datagram *ret)
         r = -EPROTO;
     else if (msg.msg_flags & MSG_CTRUNC) /* there was room in `control`: not so in our table */
         r = -EMFILE;
-    if (r <= 0)
-        datagram_deinit(ret);
     errno = saved;
     return r;
 }

@@ -41,7 +41,8 @@ int socket_send(int fd, const void *data, size_t len, const int *fds, size_t n_f
 /*
  * Takes one datagram. Returns 1, 0 at the end (the other side is closed or dead), or -errno
  * (-EAGAIN: nothing there; -EPROTO: it was too long; -EMFILE: this process has no room for its
- * descriptors. In both cases it is taken, and its descriptors are closed).
+ * descriptors. In both cases it is taken). Whatever the result, descriptors that came are the
+ * datagram's to close.
  */
 int socket_receive(int fd, struct datagram *ret);
 

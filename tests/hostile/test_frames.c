@@ -6,7 +6,9 @@
  * ctest: timeout=180
  */
 #include <errno.h>
+#include <netinet/in.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -483,6 +485,58 @@ static void test_derive_of_dead_sockets(void **state)
     victim_deinit(&stage.victim);
 }
 
+/* ---- descriptors that are slow to close ---------------------------------------------------------------------- */
+
+/* A TCP socket whose last close waits for longer than any test: its peer reads nothing. */
+static int lingering_socket(int *ret_peer)
+{
+    const struct linger linger = { .l_onoff = 1, .l_linger = 3600 };
+    struct sockaddr_in address = { .sin_family = AF_INET,
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof address;
+    static const char data[65536];
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    support_require(listener >= 0 && fd >= 0);
+    support_require(bind(listener, (struct sockaddr *)&address, sizeof address) == 0);
+    support_require(listen(listener, 1) == 0);
+    support_require(getsockname(listener, (struct sockaddr *)&address, &len) == 0);
+    support_require(connect(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    *ret_peer = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
+    support_require(*ret_peer >= 0);
+    fd_close(&listener);
+    support_require(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger) == 0);
+    while (send(fd, data, sizeof data, MSG_DONTWAIT) > 0)
+        ;
+    return fd;
+}
+
+static void test_descriptors_that_wait_when_closed(void **state)
+{
+    struct stage stage;
+
+    (void)state;
+    victim_init(&stage.victim);
+    for (size_t n = 1; n <= 3; n++) { /* too few, in place of a segment, too many */
+        int peers[3], fds[3];
+        struct frame hello;
+
+        stage_invited(&stage, VRD_RIGHT_SEND);
+        hello = peer_hello(&stage.peer, VICTIM_MESSAGE_MAX);
+        for (size_t i = 0; i < n; i++)
+            fds[i] = lingering_socket(&peers[i]);
+        support_require_equal(raw_send_frame(stage.invitation, &hello, fds, n), 0);
+        for (size_t i = 0; i < n; i++)
+            fd_close(&fds[i]); /* the victim's are the last */
+        victim_pump_until_hung_up(&stage.victim, stage.invitation);
+        for (size_t i = 0; i < n; i++)
+            fd_close(&peers[i]);
+        stage_over(&stage, stage.invitation, "sockets that linger");
+    }
+    victim_deinit(&stage.victim);
+}
+
 /* ---- floods ------------------------------------------------------------------------------------------------ */
 
 static void test_more_rings_than_arms(void **state)
@@ -738,6 +792,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_derive_beyond_the_right),
                      SUPPORT_TEST(test_an_invitation_without_send),
                      SUPPORT_TEST(test_derive_of_dead_sockets),
+                     SUPPORT_TEST(test_descriptors_that_wait_when_closed),
                      SUPPORT_TEST(test_more_rings_than_arms),
                      SUPPORT_TEST(test_close_without_end),
                      SUPPORT_TEST(test_more_links_than_descriptors),
