@@ -182,6 +182,43 @@ static pid_t start(const char *test)
     return support_spawn_role("program", NULL, 0, (const char *const[]){ test, NULL });
 }
 
+/* Another test, for all that this one can see: its file is its own business. */
+static int role_neighbour(struct support_role_args *args)
+{
+    const struct support_gate made = { args->fds[0] }, seen = { args->fds[1] };
+    char name[64];
+
+    support_require(setpgid(0, 0) == 0);
+    alarm(100); /* no watchdog looks after this group */
+    snprintf(name, sizeof name, "/vrd.harness.%d", (int)getpid());
+    const int fd = shm_open(name, O_CREAT | O_RDWR, 0600);
+    support_require(fd >= 0);
+    support_gate_open(&made);
+    support_gate_wait(&seen);
+    shm_unlink(name);
+    return 0;
+}
+
+static void test_a_neighbours_file_is_no_leak(void **state)
+{
+    struct support_gate made, seen;
+    struct support_snapshot before, now;
+
+    (void)state;
+    support_gate_init(&made);
+    support_gate_init(&seen);
+    support_snapshot_take(&before);
+    const pid_t neighbour =
+        support_spawn_role("neighbour", (const int[]){ made.fd, seen.fd }, 2, NULL);
+    support_gate_wait(&made);
+    support_snapshot_take(&now);
+    assert_int_equal(now.files, before.files);
+    support_gate_open(&seen);
+    support_wait_exit(neighbour, 0);
+    support_gate_deinit(&made);
+    support_gate_deinit(&seen);
+}
+
 static void test_wrong_tests_fail(void **state)
 {
     pid_t programs[sizeof wrong / sizeof wrong[0]];
@@ -308,6 +345,7 @@ static void test_gate_holds_child_asleep(void **state)
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_wrong_tests_fail),
+                     SUPPORT_TEST(test_a_neighbours_file_is_no_leak),
                      SUPPORT_TEST(test_right_test_passes),
                      SUPPORT_TEST(test_hanging_test_is_killed),
                      SUPPORT_TEST(test_role_has_its_descriptors_only),
@@ -318,6 +356,7 @@ SUPPORT_MAIN(.tests =
                  },
              .roles = (const struct support_role[]){
                  { "program", role_program },
+                 { "neighbour", role_neighbour },
                  { "descriptors", role_reads_descriptors },
                  { 0 },
              })
