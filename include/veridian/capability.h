@@ -9,7 +9,9 @@
  *
  * fork: a child inherits capabilities as it inherits pipe ends, under the same numbers. Each process
  * closes those that it does not use, or the other side never sees the end. A child that uses an
- * inherited capability gets a link of its own, at its first use.
+ * inherited capability gets a link of its own, at its first use. A child that closes all descriptors
+ * that it does not know (closefrom, close_range) may use their numbers for others, if it does so before
+ * its first use of the library: inherited capabilities are then PEER_GONE.
  */
 #ifndef VERIDIAN_CAPABILITY_H
 #define VERIDIAN_CAPABILITY_H

@@ -11,6 +11,7 @@
 #include "base/macro.h"
 #include "object/port.h"
 #include "object/reactor.h"
+#include "object/source.h"
 #include "os/cpu.h"
 #include "os/fd.h"
 #include "os/pin.h"
@@ -52,7 +53,7 @@ static void control_setup(void)
     pin_setup();
     pid = process_self();
     if (inherited) {
-        reactor_after_fork();
+        reactor_after_fork(sources_after_fork());
         port_after_fork();
     }
     inherited = true;

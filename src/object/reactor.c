@@ -12,14 +12,24 @@
 #define COLLECT_MAX 64
 #define STARVED_NS 1000000 /* pause */
 
-static struct loop *loop;   /* NULL until something is watched */
+static struct loop *loop; /* NULL until something is watched */
+static uint64_t loop_identity;
 static atomic_bool running; /* the thread; set under the control lock, read anywhere */
 static _Atomic uint32_t sent;
 static bool starved; /* in this turn; with the control lock */
 
-int reactor_watch(int fd, uint64_t token)
+static int reactor_open(void)
 {
     int r = loop ? 0 : loop_open(&loop);
+
+    if (r == 0 && loop_identity == 0)
+        loop_identity = fd_identity(loop_fd(loop));
+    return r;
+}
+
+int reactor_watch(int fd, uint64_t token)
+{
+    int r = reactor_open();
 
     return r < 0 ? r : loop_add(loop, fd, token);
 }
@@ -84,7 +94,7 @@ bool reactor_start(void)
         return true;
     control_lock();
     runs = atomic_load_explicit(&running, memory_order_relaxed);
-    if (!runs && (loop || loop_open(&loop) == 0))
+    if (!runs && reactor_open() == 0)
         runs = process_thread(reactor_run, "veridian") == 0;
     atomic_store_explicit(&running, runs, memory_order_relaxed);
     control_unlock();
@@ -102,10 +112,11 @@ uint32_t reactor_sent_count(void)
     return atomic_load_explicit(&sent, memory_order_acquire);
 }
 
-void reactor_after_fork(void)
+void reactor_after_fork(bool closed)
 {
-    if (loop)
+    if (loop && !closed && fd_identity(loop_fd(loop)) == loop_identity)
         loop_close(loop);
     loop = NULL;
+    loop_identity = 0;
     atomic_store_explicit(&running, false, memory_order_relaxed);
 }

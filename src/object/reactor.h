@@ -37,5 +37,5 @@ bool reactor_running(void);
 void reactor_sent(void);
 uint32_t reactor_sent_count(void);
 
-/* In a forked child: forgets the parent's thread and loop. */
-void reactor_after_fork(void);
+/* In a forked child: forgets the parent's thread and loop, whose descriptors may be closed already. */
+void reactor_after_fork(bool closed);

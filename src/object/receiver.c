@@ -613,7 +613,7 @@ void receiver_after_fork(struct port *port)
         struct source *source = list_entry(node, struct source, node);
 
         source->watched = false;
-        if (source->kind == SOURCE_LINK) /* of a link that was over already */
+        if (source->kind == SOURCE_LINK || source->fd < 0) /* of a link that was over, or lost */
             source_free(&source);
     }
     rx->current = rx->oversize = NULL;

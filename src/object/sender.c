@@ -32,6 +32,7 @@ void sender_init(struct port *port, int root)
     struct sender *s = &port->sender;
 
     s->root = root;
+    s->identity = fd_identity(root);
     s->inherited = -1;
     s->small_max =
         port->max_message < SLOT_INLINE_MAX ? (uint32_t)port->max_message : SLOT_INLINE_MAX;
@@ -435,8 +436,14 @@ void sender_after_fork(struct port *port)
     ring_writer_forget(&s->ring);
     segment_unmap(&s->answer);
     segment_unmap(&s->peer);
-    if (s->tether && s->root < 0)
+    if (fd_identity(s->root) != s->identity) /* closed, and perhaps somebody else's by now */
+        s->root = -1;
+    if (s->tether && s->root < 0) {
+        s->identity = s->tether->identity;
         s->inherited = source_take_fd(&s->tether);
+    }
+    if (fd_identity(s->inherited) != s->identity)
+        s->inherited = -1;
     source_free(&s->tether);
     source_free(&s->owner_exit);
     s->ended = s->corrupt = false;

@@ -30,6 +30,7 @@ struct sender {
     struct segment peer; /* the owner's segment */
     int root;            /* a socket that makes links, again and again; or -1                 */
     int inherited;       /* the tether that the parent left us, good for one HELLO; or -1     */
+    uint64_t identity;   /* of `root`, or else of `inherited` */
     vrd_cap_t twin;      /* the receiving side made together with this one; may be gone       */
 
     /* with the control lock */

@@ -58,6 +58,7 @@ struct source *source_new(struct port *port, enum source_kind kind, int fd)
     list_init(&source->node);
     source->fd = fd;
     source->kind = kind;
+    source->identity = fd_identity(fd);
     source->serial = ++serial;
     source->port = port;
     sources[fd] = source;
@@ -89,7 +90,8 @@ int source_take_fd(struct source **source)
 
     if (old->watched)
         reactor_unwatch(fd, source_token(old));
-    sources[fd] = NULL;
+    if (fd >= 0)
+        sources[fd] = NULL;
     list_remove(&old->node);
     free(old);
     *source = NULL;
@@ -104,6 +106,33 @@ void source_free(struct source **source)
         return;
     fd = source_take_fd(source);
     fd_close(&fd);
+}
+
+static void source_lose(struct source *source)
+{
+    sources[source->fd] = NULL;
+    source->fd = -1;
+    source->watched = false;
+}
+
+bool sources_after_fork(void)
+{
+    bool lost = false;
+
+    for (size_t fd = 0; fd < sources_size; fd++) {
+        struct source *source = sources[fd];
+
+        if (!source || fd_identity(source->fd) == source->identity)
+            continue;
+        source_lose(source);
+        lost = true;
+    }
+    /* Older kernels do not tell one pidfd from another: they went with the sockets. */
+    for (size_t fd = 0; lost && fd < sources_size; fd++)
+        if (sources[fd] &&
+            (sources[fd]->kind == SOURCE_LINK_EXIT || sources[fd]->kind == SOURCE_OWNER_EXIT))
+            source_lose(sources[fd]);
+    return lost;
 }
 
 /* A datagram could not be had. What then? */

@@ -26,12 +26,13 @@ enum source_kind {
 
 struct source {
     struct list node; /* in a receiver's list of sockets that confer a right */
-    int fd;
+    int fd;           /* -1: lost, see sources_after_fork */
     enum source_kind kind;
     uint32_t rights; /* of those who hold the other end */
     uint32_t serial;
-    uint32_t arms;  /* times that the other end was asked for a byte over it */
-    uint32_t rings; /* bytes that came */
+    uint64_t identity; /* of `fd` */
+    uint32_t arms;     /* times that the other end was asked for a byte over it */
+    uint32_t rings;    /* bytes that came */
     bool watched;
     bool drained; /* the last source_drain left nothing */
     bool closed;  /* CLOSE was said over it */
@@ -53,6 +54,12 @@ void source_free(struct source **source);
 
 /* The same, but hands the descriptor over. */
 int source_take_fd(struct source **source);
+
+/*
+ * In a forked child, before anything is closed: finds the sources whose descriptors somebody has
+ * closed (closefrom) and perhaps opened anew. They are no longer ours. True: there are any.
+ */
+bool sources_after_fork(void);
 
 /*
  * Takes all datagrams that wait (a bounded number: then the loop tells again) and calls `handle` for

@@ -5,7 +5,18 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+uint64_t fd_identity(int fd)
+{
+    struct stat status;
+    int saved = errno;
+    bool open = fd >= 0 && fstat(fd, &status) == 0;
+
+    errno = saved;
+    return open ? (uint64_t)status.st_dev << 48 ^ status.st_ino : 0;
+}
 
 void fd_close(int *fd)
 {

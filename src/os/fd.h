@@ -3,7 +3,14 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
+
+/*
+ * Tells what is open under this number, to find out later whether it still is the same; 0: nothing.
+ * Sockets and files differ from all others; some kinds of descriptors only from other kinds.
+ */
+uint64_t fd_identity(int fd);
 
 /* Closes *fd, if any, and sets it to -1. Keeps errno. */
 void fd_close(int *fd);

@@ -2,8 +2,11 @@
 /* Capabilities across fork: inherited like pipe ends, and with the pipe's rule. */
 #include "process/channels.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <spawn.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define STREAM 3000
@@ -516,6 +519,91 @@ static void test_a_sending_child_leaves_the_queue_alone(void **state)
     ends_close(&ends);
 }
 
+enum { NUMBERS = 200 };
+
+struct closer {
+    vrd_cap_t caps[5]; /* of senders and receivers in turn */
+    bool files;        /* or event counters, one of the kinds that look all the same */
+};
+
+/* As programs do that become daemons: closes all and opens what it wants, under the same numbers. */
+static int close_all_and_go_on(void *arg)
+{
+    const struct closer *closer = arg;
+    int opened[NUMBERS];
+    char byte;
+
+    support_require(syscall(SYS_close_range, 3, ~0U, 0) == 0);
+    for (int i = 0; i < NUMBERS; i++) {
+        opened[i] = closer->files ? open("/dev/null", O_RDWR | O_CLOEXEC) : eventfd(0, EFD_CLOEXEC);
+        support_require(opened[i] >= 0);
+    }
+    for (size_t i = 0; i < 5; i++) {
+        if (i % 2 == 0)
+            EXPECT(vrd_send_timed(closer->caps[i], "x", 1, 0), VRD_ERR_PEER_GONE);
+        else
+            EXPECT(vrd_receive_timed(closer->caps[i], &byte, 1, 0), VRD_ERR_PEER_GONE);
+    }
+    const struct ends own = ends_new(4);
+    numbered_send(own.send, 1, 1, 8);
+    numbered_receive(own.receive, 1, 1, 8);
+    ends_close(&own);
+    for (size_t i = 0; i < 5; i++)
+        EXPECT(vrd_cap_close(closer->caps[i]), 0);
+    for (int i = 0; i < NUMBERS; i++)
+        EXPECT(close(opened[i]), 0);
+    return 0;
+}
+
+static void test_a_child_closes_all_descriptors(void **state)
+{
+    const struct ends used = ends_new(4), fresh = ends_new(4);
+    const vrd_cap_t importer = sender_new(used.send);
+    struct closer closer = { { used.send, used.receive, fresh.send, fresh.receive, importer },
+                             false };
+    char byte;
+
+    (void)state;
+    numbered_send(used.send, 1, 0, 8);
+    numbered_receive(used.receive, 1, 0, 8);
+    numbered_send(importer, 2, 0, 8);
+    numbered_receive(used.receive, 2, 0, 8);
+    EXPECT(vrd_receive_timed(used.receive, &byte, 1, MS), VRD_ERR_TIMEOUT);
+    for (int files = 0; files < 2; files++) {
+        closer.files = files;
+        support_wait_exit(support_child(close_all_and_go_on, &closer), 0);
+    }
+    numbered_send(importer, 2, 1, 8);
+    numbered_receive(used.receive, 2, 1, 8);
+    EXPECT(vrd_cap_close(importer), 0);
+    ends_close(&used);
+    ends_close(&fresh);
+}
+
+/* Nothing is left of the parent's but the loop of its reactor. */
+static int close_all_and_begin(void *arg)
+{
+    int opened[NUMBERS];
+
+    (void)arg;
+    support_require(syscall(SYS_close_range, 3, ~0U, 0) == 0);
+    for (int i = 0; i < NUMBERS; i++)
+        opened[i] = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const struct ends own = ends_new(4);
+    numbered_send(own.send, 1, 1, 8);
+    numbered_receive(own.receive, 1, 1, 8);
+    ends_close(&own);
+    for (int i = 0; i < NUMBERS; i++)
+        EXPECT(close(opened[i]), 0);
+    return 0;
+}
+
+static void test_a_child_closes_all_and_begins_anew(void **state)
+{
+    (void)state;
+    support_wait_exit(support_child(close_all_and_begin, NULL), 0);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_child_sends),
@@ -536,6 +624,8 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_child_makes_channels_of_its_own),
                      SUPPORT_TEST(test_spawned_programs_hold_nothing),
                      SUPPORT_TEST(test_a_sending_child_leaves_the_queue_alone),
+                     SUPPORT_TEST(test_a_child_closes_all_descriptors),
+                     SUPPORT_TEST(test_a_child_closes_all_and_begins_anew),
                      { 0 },
                  },
              .warm_up = channels_warm_up)

@@ -167,7 +167,7 @@ static int role_polls_nothing(struct support_role_args *args)
     reactor_poll(); /* not even a loop */
     control_lock();
     reactor_unwatch(0, 1);
-    reactor_after_fork();
+    reactor_after_fork(false);
     control_unlock();
     reactor_poll();
     return 0;
