@@ -31,7 +31,8 @@ bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *r
     if (port->receiver.n_active != 1)
         return false;
     if (slot_cpu(ring->last) != 0 && slot_cpu(ring->last) == cpu_current()) {
-        cpu_yield(); /* the sender cannot run while we look */
+        if (!cpu_yield_cheaply()) /* the sender cannot run while we look */
+            return false;
         looks = 1;
     }
     for (int i = 0; i < looks; i++) {

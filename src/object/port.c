@@ -139,7 +139,8 @@ static bool port_spin(struct port *port, const struct port_wait *wait, int64_t s
 static bool port_yield(struct port *port, const struct port_wait *wait)
 {
     for (int i = 0; i < YIELDS; i++) {
-        cpu_yield();
+        if (!cpu_yield_cheaply())
+            return false;
         if (port_look(port, wait))
             return true;
     }

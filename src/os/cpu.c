@@ -5,6 +5,11 @@
 #include <stddef.h>
 #include <sys/rseq.h>
 
+#include "base/clock.h"
+
+#define YIELD_DEAR 300000 /* ns: far more than two switches and what a peer does for a message */
+#define YIELD_SKIP 64     /* times */
+
 intptr_t cpu_offset;
 
 static __thread int cpu_unknown __attribute__((tls_model("initial-exec"))) = -1;
@@ -24,4 +29,20 @@ void cpu_init(void)
 void cpu_yield(void)
 {
     sched_yield();
+}
+
+bool cpu_yield_cheaply(void)
+{
+    static __thread unsigned skip;
+    int64_t began;
+
+    if (skip > 0) {
+        skip--;
+        return false;
+    }
+    began = clock_now();
+    sched_yield();
+    if (clock_now() - began > YIELD_DEAR)
+        skip = YIELD_SKIP;
+    return true;
 }

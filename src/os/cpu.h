@@ -2,6 +2,7 @@
 /* cpu.h - which CPU this thread runs on, for the price of a load. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -28,3 +29,9 @@ static inline uint16_t cpu_current(void)
 
 /* Lets another thread have this CPU, if one wants it. */
 void cpu_yield(void);
+
+/*
+ * The same, to get a quick answer from the other thread. False, and not done: lately somebody else
+ * had the CPU instead, for a whole time slice.
+ */
+bool cpu_yield_cheaply(void);

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <sys/rseq.h>
 
 #include "os/cpu.h"
@@ -71,11 +72,40 @@ static void none_where_the_c_library_has_none(void **state)
     unsetenv("GLIBC_TUNABLES");
 }
 
+static atomic_uint yields;
+static atomic_bool hogged;
+
+/* In place of the C library's: somebody else has the CPU for some time. */
+int sched_yield(void)
+{
+    atomic_fetch_add(&yields, 1);
+    if (atomic_load(&hogged))
+        support_sleep_ms(1);
+    return 0;
+}
+
+static void a_yield_that_cost_a_slice_is_not_repeated_at_once(void **state)
+{
+    unsigned skipped = 0;
+
+    (void)state;
+    atomic_store(&hogged, true);
+    while (cpu_yield_cheaply()) /* whatever happened in this thread before */
+        ;
+    atomic_store(&hogged, false);
+    atomic_store(&yields, 0);
+    while (!cpu_yield_cheaply())
+        skipped++;
+    assert_true(skipped > 0);
+    assert_int_equal(atomic_load(&yields), 1);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(is_the_one_that_this_thread_runs_on),
                      SUPPORT_TEST(also_in_a_forked_child),
                      SUPPORT_TEST(none_where_the_c_library_has_none),
+                     SUPPORT_TEST(a_yield_that_cost_a_slice_is_not_repeated_at_once),
                      { 0 },
                  },
              .roles = (const struct support_role[]){
