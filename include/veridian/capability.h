@@ -22,7 +22,7 @@ VRD_BEGIN_DECLS
 
 #define VRD_RIGHT_SEND (UINT32_C(1) << 0)    /* may send messages                        */
 #define VRD_RIGHT_RECEIVE (UINT32_C(1) << 1) /* may receive; unique: an export moves it  */
-#define VRD_RIGHT_GRANT (UINT32_C(1) << 2)   /* may export                               */
+#define VRD_RIGHT_GRANT (UINT32_C(1) << 2)   /* may derive and export                    */
 #define VRD_RIGHT_REVOKE (UINT32_C(1) << 3)  /* may revoke what was derived from it      */
 
 /* The guide's names. */
@@ -45,7 +45,9 @@ struct vrd_cap_info {
     uint32_t links;          /* live links of this process through this capability              */
     size_t slots;            /* messages that one link holds                                    */
     size_t max_message_size; /* bytes                                                           */
-    uint64_t reserved[8];
+    uint32_t depth;          /* derivations from the object's first capability; the owner's: 0  */
+    uint32_t reserved1;
+    uint64_t reserved[7];
 };
 
 /*
@@ -62,6 +64,26 @@ VRD_API int vrd_cap_close(vrd_cap_t cap);
  *  INVALID_ARGUMENT    `ret` is NULL
  */
 VRD_API int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret);
+
+/*
+ * Makes another capability for the same object in this process, with `rights`, a subset of those of
+ * `cap` that includes SEND. It belongs to `cap` in the tree of derivations that the object's owner
+ * keeps. It takes a few hundred bytes and a descriptor; its link is made at its first use. Never
+ * waits.
+ *
+ * `badge`, not 0, arrives in vrd_message.badge with all that is sent with the new capability and with
+ * what is derived from it, whoever sends it: the owner adds it, not the sender. It can be put on a
+ * capability that has none.
+ *  INVALID_CAPABILITY  not a capability of this process
+ *  PERMISSION_DENIED   `cap` lacks GRANT, or one of `rights`, or has a badge and is to have another
+ *  INVALID_ARGUMENT    rights without SEND, with RECEIVE (it is unique: export moves it), or unknown;
+ *                      a badge of 0; `ret` is NULL
+ *  PEER_GONE, REVOKED  `cap` has ended
+ *  QUOTA_EXCEEDED      too many derivations that the owner has not looked at
+ *  OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API int vrd_cap_derive(vrd_cap_t cap, uint32_t rights, vrd_cap_t *ret);
+VRD_API int vrd_cap_derive_badged(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret);
 
 /*
  * Makes an invitation: a descriptor (close-on-exec) that some process turns into a capability with

@@ -11,6 +11,7 @@
 #include "os/fd.h"
 #include "os/socket.h"
 
+#define RIGHTS_SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define RIGHTS_ALL (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
 int vrd_cap_close(vrd_cap_t cap)
@@ -51,8 +52,10 @@ int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
     if (!port)
         return r;
     *ret = (struct vrd_cap_info){
-        .kind = VRD_OBJECT_CHANNEL,
+        .kind = port->object,
         .rights = port->handle.rights,
+        .badge = port->badge,
+        .depth = port->depth,
         .generation = cap >> HANDLE_INDEX_BITS,
         .slots = port->capacity,
         .max_message_size = port->max_message,
@@ -65,6 +68,75 @@ int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
     return 0;
 }
 
+/* --- derive ----------------------------------------------------------------------------------- */
+
+/* A port like `origin`, over a socket whose other end goes to the owner. Pin of `origin` held. */
+static int derive_port(const struct port *origin, uint32_t rights, uint64_t badge, int *near,
+                       vrd_cap_t *ret)
+{
+    struct port *port;
+    vrd_cap_t cap;
+
+    control_lock();
+    port = port_new(PORT_SENDER, rights, origin->capacity, origin->max_message, &cap);
+    if (port) {
+        sender_init(port, -1);
+        sender_inherit(port, fd_take(near));
+        port->sender.twin = origin->sender.twin;
+        port->object = origin->object;
+        port->badge = badge;
+        port->depth = origin->depth + 1;
+        port_show(port, cap);
+        *ret = cap;
+    }
+    control_unlock();
+    return port ? 0 : VRD_ERR_OUT_OF_MEMORY;
+}
+
+static int derive_held(struct port *port, uint32_t rights, uint64_t badge, vrd_cap_t *ret)
+{
+    fd_auto near = -1;
+    fd_auto far = -1;
+    int pair[2], r;
+
+    if ((rights & ~port->handle.rights) != 0 || (badge != 0 && port->badge != 0))
+        return VRD_ERR_PERMISSION_DENIED;
+    r = socket_pair(pair);
+    if (r < 0)
+        return error_from_errno(-r);
+    near = pair[0];
+    far = pair[1];
+    r = sender_derive_kept(port, rights, badge, far);
+    return r < 0 ? r : derive_port(port, rights, badge != 0 ? badge : port->badge, &near, ret);
+}
+
+static int derive(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret)
+{
+    struct port *port;
+    int r;
+
+    if (!ret || (rights & ~RIGHTS_SENDER) != 0 || !(rights & VRD_RIGHT_SEND))
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter(cap, VRD_RIGHT_GRANT, &r);
+    if (!port)
+        return r;
+    /* nobody can send with what only receives */
+    r = port->kind == PORT_SENDER ? derive_held(port, rights, badge, ret)
+                                  : VRD_ERR_PERMISSION_DENIED;
+    gate_leave(port);
+    return r;
+}
+
+int vrd_cap_derive(vrd_cap_t cap, uint32_t rights, vrd_cap_t *ret)
+{
+    return derive(cap, rights, 0, ret);
+}
+
+int vrd_cap_derive_badged(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret)
+{
+    return badge != 0 ? derive(cap, rights, badge, ret) : VRD_ERR_INVALID_ARGUMENT;
+}
+
 /* --- export: pin held ------------------------------------------------------------------------- */
 
 /* The invitation is greeted from the owner's end, which then goes to the owner. */
@@ -73,7 +145,10 @@ static int export_send(struct port *port, uint32_t rights, int far)
     struct frame greeting = { .type = FRAME_GREETING_SEND,
                               .slots = port->capacity,
                               .max_message = port->max_message,
-                              .rights = rights };
+                              .rights = rights,
+                              .badge = port->badge,
+                              .depth = port->depth + 1,
+                              .object = (uint16_t)port->object };
     uint8_t buf[FRAME_SIZE];
     int r;
 
@@ -139,6 +214,10 @@ static int import_send(const struct frame *greeting, int fd, vrd_cap_t *ret)
     if (!port)
         return VRD_ERR_OUT_OF_MEMORY;
     sender_init(port, -1);
+    port->object =
+        greeting->object == VRD_OBJECT_ENDPOINT ? VRD_OBJECT_ENDPOINT : VRD_OBJECT_CHANNEL;
+    port->badge = greeting->badge;
+    port->depth = greeting->depth;
     r = sender_connect(port, fd);
     control_lock();
     if (r == 0)
@@ -174,8 +253,9 @@ static int import_invitations(struct port *port, struct datagram *datagram, uint
         r = import_socket(datagram->fds[i]);
         if (r < 0)
             return r;
-        if (receiver_invite(port, fd_take(&datagram->fds[i]), frame.rights) < 0)
-            return VRD_ERR_OUT_OF_MEMORY;
+        r = receiver_invite(port, fd_take(&datagram->fds[i]), frame.rights);
+        if (r < 0)
+            return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : r;
     }
     return (int)datagram->n_fds;
 }
@@ -215,6 +295,7 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
     port = port_new(PORT_RECEIVER, greeting->rights, greeting->slots, greeting->max_message, &cap);
     if (port) {
         receiver_init(port);
+        port->object = VRD_OBJECT_CHANNEL;
         if (datagram->n_fds > 0)
             r = receiver_root(port, fd_take(&datagram->fds[0]));
         if (r == 0)

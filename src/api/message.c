@@ -37,7 +37,7 @@ static void message_in(struct vrd_message *message, const struct ring_message *i
 {
     message->opcode = in->opcode;
     message->flags = in->flags;
-    message->badge = 0;
+    message->badge = link->badge;
     message->len = in->len;
     message->n_caps = 0;
     message->source = link->source;

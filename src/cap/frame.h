@@ -19,7 +19,8 @@ enum frame_type {
                                    follow; fds: the root socket, if its other end is still held  */
     /* from a holder of a capability to the owner, over any socket that confers a right */
     FRAME_HELLO = 3,  /* slots, max_message; fds: tether, sender's segment                        */
-    FRAME_DERIVE = 4, /* rights, badge; fds: the owner's end of a new invitation                  */
+    FRAME_DERIVE = 4, /* rights, badge; fds: the owner's end of a new invitation; count: 1 if its
+                         maker keeps the other end, so that its children may say HELLO too        */
     /* over a tether */
     FRAME_WELCOME = 5, /* owner to sender; fds: receiver's segment                                */
     FRAME_ATTACH = 6,  /* extension, bytes; fds: the segment. Sender to owner: a byte ring; owner

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cap/frame.h"
+#include "cap/node.h"
 #include "object/control.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -68,7 +69,7 @@ static int link_watch(struct link *link, struct port *port, struct datagram *dat
 }
 
 struct link *link_new(struct port *port, const struct frame *hello, struct datagram *datagram,
-                      uint32_t rights)
+                      struct node *right)
 {
     struct link *link = calloc(1, sizeof(*link));
     fd_auto own_fd = -1;
@@ -79,15 +80,19 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
     list_init(&link->node);
     list_init(&link->posted);
     list_init(&link->all);
+    list_init(&link->held);
     if (socket_adopt(datagram->fds[0]) < 0 ||
         link_map(link, hello, datagram->fds[1], &own_fd) < 0) {
         free(link);
         return NULL;
     }
+    link->right = right;
+    link->badge = right->badge;
+    list_append(&right->links, &link->held);
     link->tether = source_new(port, SOURCE_LINK, fd_take(&datagram->fds[0]));
     if (link->tether) {
         link->tether->link = link;
-        link->tether->rights = rights;
+        source_confer(link->tether, right);
     }
     r = -ENOMEM;
     if (link->tether && link_watch(link, port, datagram) == 0)
@@ -119,6 +124,9 @@ static void link_release(struct link *link)
     list_remove(&link->node);
     list_remove(&link->posted);
     list_remove(&link->all);
+    list_remove(&link->held);
+    if (link->right)
+        node_settle(link->right);
     free(link);
 }
 

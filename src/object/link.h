@@ -13,6 +13,7 @@
 
 struct datagram;
 struct frame;
+struct node;
 struct port;
 struct source;
 
@@ -34,6 +35,7 @@ struct link {
     bool broken;         /* `corrupt`, as it was adopted */
     uint32_t drain_left; /* ... and that is at most one ring */
     struct vrd_source source;
+    uint64_t badge; /* of the capability that it is used with */
 
     /* with the control lock */
     struct list posted; /* in the receiver's `posted` */
@@ -42,17 +44,20 @@ struct link {
     struct source *exit;
     struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
     uint32_t n_inbox;
-    bool ended; /* hang-up, exit or CLOSE */
+    struct node *right; /* that capability; NULL once it is revoked */
+    struct list held;   /* in the node's `links` */
+    bool ended;         /* hang-up, exit or CLOSE */
     bool corrupt;
     bool starved; /* a frame was lost for want of memory or descriptors */
 };
 
 /*
  * Answers a HELLO that came with `datagram` (which may lose descriptors to the link): maps the
- * sender's segment, makes ours, says WELCOME. Control lock held. NULL: refused, nothing is left.
+ * sender's segment, makes ours, says WELCOME. The link belongs to `right`, over whose socket the HELLO
+ * came. Control lock held. NULL: refused, nothing is left.
  */
 struct link *link_new(struct port *port, const struct frame *hello, struct datagram *datagram,
-                      uint32_t rights);
+                      struct node *right);
 
 /*
  * Ends the link for the sender to see, and frees it. Its tether stays as a mere source if somebody

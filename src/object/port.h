@@ -22,6 +22,9 @@ struct port {
     atomic_uint bell; /* rung for all who sleep; counts, so that no ring is ever lost   */
     atomic_uint sleepers;
     enum port_kind kind;
+    enum vrd_object_kind object;
+    uint32_t depth;        /* derivations from the object's root */
+    uint64_t badge;        /* of all that is sent with it; 0: none */
     uint32_t capacity;     /* of each link, in messages */
     uint64_t max_message;  /* bytes */
     atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */

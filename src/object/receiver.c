@@ -25,6 +25,7 @@
 #define POLL_NS 20000        /* between two looks at the sockets while a caller polls */
 #define START_RETRY_NS 1000000
 #define LINKS_MAX 65536
+#define RIGHTS_ROOT (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define FETCHES 8 /* so many drains take more than a socket's queue can hold */
 
 _Static_assert(HOT_MAX < FUTEX_POINTS_MAX, "one point is the bell");
@@ -38,19 +39,23 @@ void receiver_init(struct port *port)
     list_init(&rx->sources);
     list_init(&rx->links);
     list_init(&rx->posted);
+    node_init(&rx->tree, RIGHTS_ROOT);
     rx->polled_heard = UINT64_MAX; /* never */
     rx->ours = true;
 }
 
-static int receiver_add(struct port *port, enum source_kind kind, int fd, uint32_t rights)
+/* Takes `fd`; on failure also a node that nobody else holds. */
+static int receiver_add(struct port *port, enum source_kind kind, int fd, struct node *node)
 {
     struct receiver *rx = &port->receiver;
     struct source *source = source_new(port, kind, fd);
     int r;
 
-    if (!source)
+    if (!source) {
+        node_settle(node);
         return VRD_ERR_OUT_OF_MEMORY;
-    source->rights = rights;
+    }
+    source_confer(source, node);
     list_append(&rx->sources, &source->node);
     r = rx->started ? source_watch(source) : 0;
     if (r < 0)
@@ -60,12 +65,26 @@ static int receiver_add(struct port *port, enum source_kind kind, int fd, uint32
 
 int receiver_root(struct port *port, int fd)
 {
-    return receiver_add(port, SOURCE_ROOT, fd, VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE);
+    return receiver_add(port, SOURCE_ROOT, fd, &port->receiver.tree);
+}
+
+/* A new node below `parent`, which `fd` confers; takes it. 0 or VRD_ERR_*. */
+static int receiver_confer(struct port *port, enum source_kind kind, int fd, struct node *parent,
+                           uint32_t rights, uint64_t badge)
+{
+    struct node *node;
+    int r = node_derive(parent, rights, badge, &node);
+
+    if (r < 0) {
+        fd_close(&fd);
+        return r;
+    }
+    return receiver_add(port, kind, fd, node);
 }
 
 int receiver_invite(struct port *port, int fd, uint32_t rights)
 {
-    return receiver_add(port, SOURCE_INVITATION, fd, rights);
+    return receiver_confer(port, SOURCE_INVITATION, fd, &port->receiver.tree, rights, 0);
 }
 
 /* --- links: pin held -------------------------------------------------------------------------- */
@@ -540,15 +559,15 @@ static int receiver_send_invitations(struct port *port, int fd)
     list_foreach(node, &port->receiver.sources) {
         const struct source *source = list_entry(node, struct source, node);
 
-        if (source->kind != SOURCE_INVITATION)
+        if (source->kind != SOURCE_INVITATION && source->kind != SOURCE_DERIVED)
             continue;
-        if (n > 0 && (n == FRAME_FDS_MAX || source->rights != frame.rights)) {
+        if (n > 0 && (n == FRAME_FDS_MAX || source->right->rights != frame.rights)) {
             r = move_frame(fd, &frame, fds, n);
             n = 0;
         }
         if (r < 0)
             return r;
-        frame.rights = source->rights;
+        frame.rights = source->right->rights;
         fds[n++] = source->fd;
     }
     return n > 0 ? move_frame(fd, &frame, fds, n) : 0;
@@ -574,7 +593,7 @@ int receiver_move(struct port *port, int fd, uint32_t rights)
     list_foreach(node, &rx->sources) {
         enum source_kind kind = list_entry(node, struct source, node)->kind;
 
-        invitations += kind == SOURCE_INVITATION;
+        invitations += kind == SOURCE_INVITATION || kind == SOURCE_DERIVED;
         tethers |= kind == SOURCE_LINK; /* also after the link: a child may say HELLO over it */
     }
     if (rx->n_links > 0 || tethers)
@@ -644,7 +663,7 @@ static int receiver_hello(struct source *source, const struct frame *hello,
     struct receiver *rx = &port->receiver;
     struct link *link;
 
-    if (!(source->rights & VRD_RIGHT_SEND))
+    if (!(source->right->rights & VRD_RIGHT_SEND))
         return VRD_ERR_PEER_CORRUPT;
     if (hello->slots > port->capacity || hello->max_message > port->max_message)
         return VRD_ERR_PEER_CORRUPT;
@@ -652,7 +671,7 @@ static int receiver_hello(struct source *source, const struct frame *hello,
      * our pid namespace does not reach */
     if (datagram->pid == 0 || rx->n_links >= LINKS_MAX)
         return 0; /* refused: the new tether closes, the sender sees that */
-    link = link_new(port, hello, datagram, source->rights);
+    link = link_new(port, hello, datagram, source->right);
     if (!link)
         return 0;
     rx->n_links++;
@@ -665,12 +684,17 @@ static int receiver_hello(struct source *source, const struct frame *hello,
 static int receiver_derive(struct source *source, const struct frame *frame,
                            struct datagram *datagram)
 {
-    if (!(source->rights & VRD_RIGHT_GRANT) || (frame->rights & ~source->rights) != 0)
+    enum source_kind kind = frame->count > 0 ? SOURCE_DERIVED : SOURCE_INVITATION;
+    int r;
+
+    if (!(source->right->rights & VRD_RIGHT_GRANT) || frame->count > 1)
         return VRD_ERR_PEER_CORRUPT;
     if (socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    receiver_invite(source->port, fd_take(&datagram->fds[0]), frame->rights);
-    return 0; /* an invitation that we have no memory for is withdrawn, no more */
+    r = receiver_confer(source->port, kind, fd_take(&datagram->fds[0]), source->right,
+                        frame->rights, frame->badge);
+    /* what we have no memory for is withdrawn, no more */
+    return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : 0;
 }
 
 static int receiver_frame(struct source *source, struct datagram *datagram)

@@ -12,6 +12,7 @@
 #include <veridian/capability.h>
 
 #include "base/list.h"
+#include "cap/node.h"
 #include "object/link.h"
 
 struct port;
@@ -38,6 +39,7 @@ struct receiver {
     struct list sources; /* sockets that confer a right: root, invitations, tethers */
     struct list links;
     struct list posted; /* links with news */
+    struct node tree;   /* what the root confers, and all that was derived from it */
     uint32_t n_links;
     bool started; /* the sources are watched */
     bool ours;    /* made or used by this process, not just inherited */
@@ -48,7 +50,7 @@ void receiver_init(struct port *port);
 
 /* Adds the root socket, or an invitation not yet used; takes it. Control lock held. 0 or VRD_ERR_*. */
 int receiver_root(struct port *port, int fd);
-int receiver_invite(struct port *port, int fd, uint32_t rights);
+int receiver_invite(struct port *port, int fd, uint32_t rights); /* derived from the root */
 
 /*
  * Takes one message from any link into `message` (data, at most `size` bytes): 0 and the link it

@@ -40,6 +40,12 @@ void sender_init(struct port *port, int root)
     sender_settle(port, SENDER_NEW);
 }
 
+void sender_inherit(struct port *port, int fd)
+{
+    port->sender.inherited = fd;
+    port->sender.identity = fd_identity(fd);
+}
+
 /* --- frames ----------------------------------------------------------------------------------- */
 
 static int frame_send(int fd, const struct frame *frame, const int *fds, size_t n_fds)
@@ -64,6 +70,18 @@ static int sender_send(struct port *port, int fd, const struct frame *frame, con
     if (r == -EAGAIN)
         return VRD_ERR_CHANNEL_FULL;
     return r < 0 ? error_from_errno(-r) : 0;
+}
+
+/* Over the tether, with a descriptor or none (-1). 0 or -errno. */
+static int sender_say(struct port *port, const struct frame *frame, int fd)
+{
+    int r = -EPIPE;
+
+    control_lock();
+    if (port->sender.tether)
+        r = frame_send(port->sender.tether->fd, frame, &fd, fd >= 0);
+    control_unlock();
+    return r;
 }
 
 /* --- the link --------------------------------------------------------------------------------- */
@@ -303,9 +321,7 @@ int sender_prepare(struct port *port, size_t len)
     r = segment_create(frame.bytes, &bytes, &fd);
     if (r < 0)
         return error_from_errno(-r);
-    control_lock();
-    r = port->sender.tether ? frame_send(port->sender.tether->fd, &frame, &fd, 1) : -EPIPE;
-    control_unlock();
+    r = sender_say(port, &frame, fd);
     if (r < 0) {
         segment_unmap(&bytes);
         return r == -EAGAIN ? VRD_ERR_CHANNEL_FULL : error_from_errno(-r);
@@ -392,26 +408,42 @@ int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
 
 /* --- rights ----------------------------------------------------------------------------------- */
 
-int sender_derive(struct port *port, uint32_t rights, int fd)
+/* Over what the capability is made of, which needs no link; else over its link's tether. */
+static int sender_ask(struct port *port, const struct frame *frame, int fd)
 {
     struct sender *s = &port->sender;
-    struct frame frame = { .type = FRAME_DERIVE, .rights = rights };
     int r = 0;
 
-    if (s->root >= 0) {
-        r = sender_send(port, s->root, &frame, &fd, 1);
+    if (s->root >= 0 || (s->state == SENDER_NEW && s->inherited >= 0)) {
+        r = sender_send(port, s->root >= 0 ? s->root : s->inherited, frame, &fd, 1);
         return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : r;
     }
     if (s->state != SENDER_ANSWERED)
         r = sender_attend(port);
     if (r < 0)
         return r;
-    control_lock();
-    r = s->tether ? frame_send(s->tether->fd, &frame, &fd, 1) : -EPIPE;
-    control_unlock();
+    r = sender_say(port, frame, fd);
+    if (r == -EAGAIN && receiver_pump(s->twin))
+        r = sender_say(port, frame, fd);
     if (r == -EAGAIN)
         return VRD_ERR_QUOTA_EXCEEDED;
     return r < 0 ? error_from_errno(-r) : 0;
+}
+
+int sender_derive(struct port *port, uint32_t rights, int fd)
+{
+    const struct frame frame = { .type = FRAME_DERIVE, .rights = rights };
+
+    return sender_ask(port, &frame, fd);
+}
+
+int sender_derive_kept(struct port *port, uint32_t rights, uint64_t badge, int fd)
+{
+    const struct frame frame = {
+        .type = FRAME_DERIVE, .rights = rights, .badge = badge, .count = 1
+    };
+
+    return sender_ask(port, &frame, fd);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -29,7 +29,8 @@ struct sender {
     int error;
     struct segment peer; /* the owner's segment */
     int root;            /* a socket that makes links, again and again; or -1                 */
-    int inherited;       /* the tether that the parent left us, good for one HELLO; or -1     */
+    int inherited;       /* good for one HELLO: the tether that the parent left us, or what a
+                            derived capability not yet used was born with; or -1              */
     uint64_t identity;   /* of `root`, or else of `inherited` */
     vrd_cap_t twin;      /* the receiving side made together with this one; may be gone       */
 
@@ -46,6 +47,9 @@ struct sender {
 
 /* Makes `port` the sender over a root socket, or nothing (-1); takes it. Not yet shown. */
 void sender_init(struct port *port, int root);
+
+/* What it will say HELLO over, once, at its first use; takes it. */
+void sender_inherit(struct port *port, int fd);
 
 /* Says HELLO over `fd`, which stays the caller's. 0 or VRD_ERR_*. */
 int sender_connect(struct port *port, int fd);
@@ -99,11 +103,11 @@ int sender_corrupt(struct port *port);
 /* Waits for room; see port_wait. */
 int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
 
-/* A socket by which the owner can be asked for things; -1: none. */
-int sender_socket(const struct port *port);
-
 /* Asks the owner for an invitation whose other end is `fd`. 0 or VRD_ERR_*. */
 int sender_derive(struct port *port, uint32_t rights, int fd);
+
+/* The same for a capability that stays here, and in children; `badge` may be 0. */
+int sender_derive_kept(struct port *port, uint32_t rights, uint64_t badge, int fd);
 
 /* Also with the control lock. */
 void sender_close(struct port *port);

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/macro.h"
+#include "cap/node.h"
 #include "object/control.h"
 #include "object/reactor.h"
 #include "object/receiver.h"
@@ -56,6 +57,7 @@ struct source *source_new(struct port *port, enum source_kind kind, int fd)
         return NULL;
     }
     list_init(&source->node);
+    list_init(&source->held);
     source->fd = fd;
     source->kind = kind;
     source->identity = fd_identity(fd);
@@ -63,6 +65,12 @@ struct source *source_new(struct port *port, enum source_kind kind, int fd)
     source->port = port;
     sources[fd] = source;
     return source;
+}
+
+void source_confer(struct source *source, struct node *node)
+{
+    source->right = node;
+    list_append(&node->sockets, &source->held);
 }
 
 int source_watch(struct source *source)
@@ -86,6 +94,7 @@ int source_rang(struct source *source, size_t n_fds)
 int source_take_fd(struct source **source)
 {
     struct source *old = *source;
+    struct node *right = old->right;
     int fd = old->fd;
 
     if (old->watched)
@@ -93,7 +102,10 @@ int source_take_fd(struct source **source)
     if (fd >= 0)
         sources[fd] = NULL;
     list_remove(&old->node);
+    list_remove(&old->held);
     free(old);
+    if (right)
+        node_settle(right);
     *source = NULL;
     return fd;
 }

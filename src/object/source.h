@@ -13,11 +13,13 @@
 
 struct datagram;
 struct link;
+struct node;
 struct port;
 
 enum source_kind {
     SOURCE_ROOT,       /* receiver: the object's root socket                        */
     SOURCE_INVITATION, /* receiver: an invitation not yet used                      */
+    SOURCE_DERIVED,    /* receiver: the same, kept by the process that derived it   */
     SOURCE_LINK,       /* receiver: the tether of a link                            */
     SOURCE_LINK_EXIT,  /* receiver: the process at the other end of a link          */
     SOURCE_TETHER,     /* sender: the tether of its link                            */
@@ -28,7 +30,6 @@ struct source {
     struct list node; /* in a receiver's list of sockets that confer a right */
     int fd;           /* -1: lost, see sources_after_fork */
     enum source_kind kind;
-    uint32_t rights; /* of those who hold the other end */
     uint32_t serial;
     uint64_t identity; /* of `fd` */
     uint32_t arms;     /* times that the other end was asked for a byte over it */
@@ -38,10 +39,15 @@ struct source {
     bool closed;  /* CLOSE was said over it */
     struct port *port;
     struct link *link;
+    struct node *right; /* what it confers on those who hold the other end; or NULL */
+    struct list held;   /* in the node's `sockets` */
 };
 
 /* Takes `fd`, also on failure. NULL: out of memory. */
 struct source *source_new(struct port *port, enum source_kind kind, int fd);
+
+/* From now on the socket confers `node`, until it is freed. */
+void source_confer(struct source *source, struct node *node);
 
 /* 0 or VRD_ERR_*. Again and again is fine. */
 int source_watch(struct source *source);

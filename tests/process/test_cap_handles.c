@@ -206,7 +206,7 @@ static struct vrd_cap_info info_of(vrd_cap_t cap)
 
     memset(&info, 0xAA, sizeof info);
     EXPECT(vrd_cap_info(cap, &info), 0);
-    for (size_t i = 0; i < 8; i++)
+    for (size_t i = 0; i < sizeof info.reserved / sizeof info.reserved[0]; i++)
         EXPECT(info.reserved[i], 0);
     EXPECT(info.kind, VRD_OBJECT_CHANNEL);
     EXPECT(info.badge, 0);

@@ -37,7 +37,7 @@ static const struct shape shapes[] = {
     [FRAME_GREETING_RECEIVE] = { 0, 1, .geometry = true, .rights = true, .count = true,
                                  .object = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
-    [FRAME_DERIVE] = { 1, 1, .rights = true, .badge = true },
+    [FRAME_DERIVE] = { 1, 1, .rights = true, .badge = true, .count = true },
     [FRAME_WELCOME] = { .fds_min = 1, .fds_max = 1 },
     [FRAME_ATTACH] = { 1, 1, .extension = true, .bytes = true, .count = true },
     [FRAME_CLOSE] = { .fds_min = 0, .fds_max = 0, .cause = true },

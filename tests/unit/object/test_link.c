@@ -67,7 +67,7 @@ static void hello_deinit(struct hello *hello)
 
 static struct link *link_of(struct hello *hello)
 {
-    struct link *link = link_new(port, &hello->frame, &hello->datagram, VRD_RIGHT_SEND);
+    struct link *link = link_new(port, &hello->frame, &hello->datagram, &port->receiver.tree);
 
     support_require(link != NULL);
     return link;
@@ -101,7 +101,7 @@ static void a_hello_is_welcomed(void **state)
         assert_int_equal(link->source.gid, 13);
         assert_int_equal(link->ring.mask, ring_slots(slots) - 1);
         assert_int_equal(link->ring.max_message, 1000);
-        assert_int_equal(link->tether->rights, VRD_RIGHT_SEND);
+        assert_ptr_equal(link->tether->right, &port->receiver.tree);
         assert_ptr_equal(link->tether->link, link);
         assert_true(link->tether->watched);
         assert_null(link->exit); /* nobody watches himself */
@@ -191,7 +191,7 @@ static void the_tether_may_outlive_the_link(void **state)
 /* And nothing is left: the leak check of the test sees to it. */
 static void refuse(struct hello *hello)
 {
-    assert_null(link_new(port, &hello->frame, &hello->datagram, VRD_RIGHT_SEND));
+    assert_null(link_new(port, &hello->frame, &hello->datagram, &port->receiver.tree));
     hello_deinit(hello);
 }
 
