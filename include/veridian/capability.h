@@ -95,7 +95,8 @@ VRD_API int vrd_cap_derive_badged(vrd_cap_t cap, uint32_t rights, uint64_t badge
  * Never waits.
  *  INVALID_CAPABILITY  not a capability of this process
  *  PERMISSION_DENIED   `cap` lacks GRANT, or one of `rights`
- *  INVALID_ARGUMENT    no rights, unknown rights, RECEIVE together with SEND, or `ret_fd` is NULL
+ *  INVALID_ARGUMENT    no rights, unknown rights, RECEIVE together with SEND (except for an endpoint,
+ *                      which moves whole), or `ret_fd` is NULL
  *  RESOURCE_BUSY       RECEIVE, while this process has live links with senders
  *  PEER_GONE           nobody holds RECEIVE any more
  *  QUOTA_EXCEEDED      too many invitations that the owner has not looked at; RECEIVE: more unused

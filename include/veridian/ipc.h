@@ -8,6 +8,7 @@
 #include <veridian/async_channel.h>
 #include <veridian/capability.h>
 #include <veridian/channel.h>
+#include <veridian/endpoint.h>
 #include <veridian/error.h>
 #include <veridian/message.h>
 #include <veridian/types.h>

@@ -8,17 +8,34 @@
 #include "base/error.h"
 #include "cap/frame.h"
 #include "object/control.h"
+#include "object/endpoint.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
 #define RIGHTS_SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define RIGHTS_ALL (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
+static int reply_close(vrd_cap_t cap)
+{
+    struct pending_call *call;
+    int r;
+    struct port *port = gate_enter_reply(cap, &call, &r);
+
+    if (!port)
+        return r;
+    reply_drop(port, call);
+    gate_leave(port);
+    return 0;
+}
+
 int vrd_cap_close(vrd_cap_t cap)
 {
     int r;
-    struct port *port = gate_enter(cap, GATE_ANY, &r);
+    struct port *port;
 
+    if (cap_is_reply(cap))
+        return reply_close(cap);
+    port = gate_enter(cap, GATE_ANY, &r);
     if (!port)
         return r;
     port_close(port);
@@ -66,6 +83,28 @@ int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
         receiver_info(port, ret);
     gate_leave(port);
     return 0;
+}
+
+/* The port by which those rights are given away, with the pin held. NULL: *ret_error says why. */
+static struct port *grant_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
+{
+    struct port *port = gate_enter(cap, VRD_RIGHT_GRANT, ret_error);
+
+    if (!port)
+        return NULL;
+    if ((rights & VRD_RIGHT_SEND) && (rights & VRD_RIGHT_RECEIVE) &&
+        port->object != VRD_OBJECT_ENDPOINT)
+        *ret_error = VRD_ERR_INVALID_ARGUMENT;
+    else if ((rights & ~port->handle.rights) != 0)
+        *ret_error = VRD_ERR_PERMISSION_DENIED;
+    if (*ret_error < 0) {
+        gate_leave(port);
+        return NULL;
+    }
+    if (port->kind == PORT_SENDER || (rights & VRD_RIGHT_RECEIVE))
+        return port;
+    gate_leave(port);
+    return gate_enter(cap, VRD_RIGHT_SEND, ret_error); /* an endpoint's other side */
 }
 
 /* --- derive ----------------------------------------------------------------------------------- */
@@ -117,12 +156,10 @@ static int derive(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret
 
     if (!ret || (rights & ~RIGHTS_SENDER) != 0 || !(rights & VRD_RIGHT_SEND))
         return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter(cap, VRD_RIGHT_GRANT, &r);
+    port = grant_enter(cap, rights, &r);
     if (!port)
         return r;
-    /* nobody can send with what only receives */
-    r = port->kind == PORT_SENDER ? derive_held(port, rights, badge, ret)
-                                  : VRD_ERR_PERMISSION_DENIED;
+    r = derive_held(port, rights, badge, ret);
     gate_leave(port);
     return r;
 }
@@ -167,15 +204,11 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
     int pair[2], r;
 
     if (!ret_fd || (rights & ~RIGHTS_ALL) != 0 ||
-        ((rights & VRD_RIGHT_SEND) != 0) == ((rights & VRD_RIGHT_RECEIVE) != 0))
+        (rights & (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE)) == 0)
         return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter(cap, VRD_RIGHT_GRANT, &r);
+    port = grant_enter(cap, rights, &r);
     if (!port)
         return r;
-    if ((rights & ~port->handle.rights) != 0) {
-        gate_leave(port);
-        return VRD_ERR_PERMISSION_DENIED;
-    }
     r = socket_pair(pair);
     if (r < 0) {
         gate_leave(port);
@@ -279,18 +312,48 @@ static int import_all_invitations(struct port *port, int fd, uint32_t count)
     return 0;
 }
 
-static int import_receive(const struct frame *greeting, struct datagram *datagram, int fd,
-                          vrd_cap_t *ret)
+/* Both sides of it, whatever the rights let the new holder do. */
+static int import_endpoint(const struct frame *greeting, struct datagram *datagram, int fd,
+                           vrd_cap_t *ret)
 {
     struct port *port;
     vrd_cap_t cap;
     int r;
 
-    if (!(greeting->rights & VRD_RIGHT_RECEIVE) || (greeting->rights & VRD_RIGHT_SEND))
+    if (datagram->n_fds != 2)
         return VRD_ERR_PEER_CORRUPT;
-    r = datagram->n_fds > 0 ? import_socket(datagram->fds[0]) : 0;
-    if (r < 0)
-        return r;
+    control_lock();
+    port = endpoint_new(greeting->rights, greeting->slots, greeting->max_message,
+                        fd_take(&datagram->fds[1]), fd_take(&datagram->fds[0]), &cap);
+    r = port ? import_all_invitations(port, fd, greeting->count) : VRD_ERR_OUT_OF_MEMORY;
+    if (r == 0) {
+        endpoint_show(port, cap);
+        *ret = cap;
+    } else if (port) {
+        endpoint_free(port);
+    }
+    control_unlock();
+    return r;
+}
+
+static int import_receive(const struct frame *greeting, struct datagram *datagram, int fd,
+                          vrd_cap_t *ret)
+{
+    struct port *port;
+    vrd_cap_t cap;
+    int r = 0;
+
+    if (!(greeting->rights & VRD_RIGHT_RECEIVE) ||
+        (greeting->object != VRD_OBJECT_ENDPOINT &&
+         ((greeting->rights & VRD_RIGHT_SEND) || datagram->n_fds > 1)))
+        return VRD_ERR_PEER_CORRUPT;
+    for (size_t i = 0; i < datagram->n_fds; i++) {
+        r = import_socket(datagram->fds[i]);
+        if (r < 0)
+            return r;
+    }
+    if (greeting->object == VRD_OBJECT_ENDPOINT)
+        return import_endpoint(greeting, datagram, fd, ret);
     control_lock();
     port = port_new(PORT_RECEIVER, greeting->rights, greeting->slots, greeting->max_message, &cap);
     if (port) {

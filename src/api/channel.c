@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <veridian/channel.h>
 
-#include <string.h>
 #include <veridian/async_channel.h>
 #include <veridian/error.h>
 
+#include "api/options.h"
 #include "api/transfer.h"
 #include "base/error.h"
 #include "object/control.h"
@@ -48,22 +48,6 @@ static int channel_make(const struct vrd_channel_options *options, int root[2], 
     return 0;
 }
 
-/* 0, with the defaults filled in, or VRD_ERR_INVALID_ARGUMENT. */
-static int channel_options_check(struct vrd_channel_options *options)
-{
-    static const uint64_t zero[sizeof(options->reserved) / sizeof(uint64_t)];
-
-    if (memcmp(options->reserved, zero, sizeof(zero)) != 0)
-        return VRD_ERR_INVALID_ARGUMENT;
-    if (options->slots == 0)
-        options->slots = VRD_CHANNEL_SLOTS_DEFAULT;
-    if (options->max_message_size == 0)
-        options->max_message_size = VRD_CHANNEL_MESSAGE_DEFAULT;
-    if (options->slots > VRD_CHANNEL_SLOTS_MAX || options->max_message_size > PTRDIFF_MAX / 16)
-        return VRD_ERR_INVALID_ARGUMENT;
-    return 0;
-}
-
 int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t *ret_send,
                             vrd_cap_t *ret_recv)
 {
@@ -71,7 +55,7 @@ int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t
     int root[2];
     int r;
 
-    if (!ret_send || !ret_recv || channel_options_check(&filled) < 0)
+    if (!ret_send || !ret_recv || options_fill(&filled) < 0)
         return VRD_ERR_INVALID_ARGUMENT;
     r = control_ready();
     if (r < 0)

@@ -14,6 +14,12 @@ static int gate_lock(struct handle *handle)
     return 0;
 }
 
+/* The side of an endpoint that sends, if that is asked for; else NULL: the port itself. */
+static struct port *gate_caller(struct port *port, uint32_t rights)
+{
+    return rights == VRD_RIGHT_SEND && port->kind == PORT_RECEIVER ? port->receiver.caller : NULL;
+}
+
 struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
 {
     struct handle *handle = handle_find(cap);
@@ -21,9 +27,35 @@ struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
     *ret_error = handle && cap != VRD_CAP_NONE ? gate_lock(handle) : VRD_ERR_INVALID_CAPABILITY;
     if (*ret_error < 0)
         return NULL;
-    if (handle->cap == cap && (handle->rights & rights) != 0)
-        return port_of(handle);
+    if (handle->cap == cap && (handle->rights & rights) != 0) {
+        struct port *caller = gate_caller(port_of(handle), rights);
+
+        if (likely(!caller))
+            return port_of(handle);
+        pin_leave(&handle->pin);
+        *ret_error = VRD_ERR_INVALID_CAPABILITY;
+        return port_enter(caller, cap) ? caller : NULL;
+    }
     *ret_error = handle->cap == cap ? VRD_ERR_PERMISSION_DENIED : VRD_ERR_INVALID_CAPABILITY;
+    pin_leave(&handle->pin);
+    return NULL;
+}
+
+struct port *gate_enter_reply(vrd_cap_t reply, struct pending_call **ret_call, int *ret_error)
+{
+    struct handle *handle = handle_find(reply);
+    struct port *port = port_of(handle);
+
+    *ret_error = handle && cap_is_reply(reply) ? gate_lock(handle) : VRD_ERR_INVALID_CAPABILITY;
+    if (*ret_error < 0)
+        return NULL;
+    if (handle->cap != VRD_CAP_NONE && port->kind == PORT_RECEIVER &&
+        port->object == VRD_OBJECT_ENDPOINT) {
+        *ret_call = reply_find(&port->receiver.pending, reply);
+        if (*ret_call)
+            return port;
+    }
+    *ret_error = VRD_ERR_INVALID_CAPABILITY;
     pin_leave(&handle->pin);
     return NULL;
 }
@@ -32,15 +64,19 @@ struct port *gate_recall(struct pin_thread *self, vrd_cap_t cap, enum gate_use u
 {
     uint32_t right = use == GATE_SEND ? VRD_RIGHT_SEND : VRD_RIGHT_RECEIVE;
     struct handle *handle = handle_find(cap);
+    struct port *caller = NULL;
     bool usable;
 
     if (!self || cap == VRD_CAP_NONE || !handle || !pin_try_biased(self, &handle->pin))
         return NULL;
     usable = handle->cap == cap && (handle->rights & right) != 0;
+    if (usable)
+        caller = gate_caller(port_of(handle), right);
     pin_leave_biased(self);
     if (!usable)
         return NULL;
     /* Rights never change while the number lives, so the fast path need not look at them again. */
-    self->recent[use] = (struct pin_recent){ .key = cap, .value = port_of(handle) };
-    return port_of(handle);
+    self->recent[use] =
+        (struct pin_recent){ .key = cap, .value = caller ? caller : port_of(handle) };
+    return self->recent[use].value;
 }

@@ -42,8 +42,14 @@ hot_inline void gate_leave_biased(struct pin_thread *self)
     pin_leave_biased(self);
 }
 
-/* Any of `rights` will do. NULL: *ret_error says why. Leave with gate_leave. */
+/*
+ * Any of `rights` will do; with SEND alone, an endpoint's sending side is found. NULL: *ret_error
+ * says why. Leave with gate_leave.
+ */
 struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error);
+
+/* The endpoint that a reply capability belongs to, and the call. NULL: *ret_error says why. */
+struct port *gate_enter_reply(vrd_cap_t reply, struct pending_call **ret_call, int *ret_error);
 
 static inline void gate_leave(struct port *port)
 {

@@ -5,9 +5,10 @@
 #include <string.h>
 #include <veridian/async_channel.h>
 
+#include "api/message.h"
 #include "api/transfer.h"
 
-static bool message_reserved_zero(const struct vrd_message *message)
+bool message_reserved_zero(const struct vrd_message *message)
 {
     uint64_t any = 0;
 
@@ -16,15 +17,14 @@ static bool message_reserved_zero(const struct vrd_message *message)
     return any == 0;
 }
 
-/* 0, or why this cannot be sent. */
-static int message_check_send(const struct vrd_message *message)
+int message_check_send(const struct vrd_message *message)
 {
     if (!message_reserved_zero(message))
         return VRD_ERR_INVALID_ARGUMENT;
     return message->n_caps != 0 ? VRD_ERR_NOT_SUPPORTED : 0;
 }
 
-static struct ring_message message_out(const struct vrd_message *message)
+struct ring_message message_out(const struct vrd_message *message)
 {
     return (struct ring_message){ .data = message->data,
                                   .len = message->len,
@@ -32,15 +32,14 @@ static struct ring_message message_out(const struct vrd_message *message)
                                   .flags = message->flags };
 }
 
-static void message_in(struct vrd_message *message, const struct ring_message *in,
-                       const struct link *link)
+void message_in(struct vrd_message *message, const struct ring_message *in, const struct link *link)
 {
     message->opcode = in->opcode;
     message->flags = in->flags;
     message->badge = link->badge;
     message->len = in->len;
     message->n_caps = 0;
-    message->source = link->source;
+    message->source = link ? link->source : (struct vrd_source){ 0 };
 }
 
 int vrd_send_message(vrd_cap_t cap, const struct vrd_message *message, int64_t timeout_ns)

@@ -2,6 +2,7 @@
 #include "api/transfer.h"
 
 #include "base/clock.h"
+#include "object/call.h"
 #include "os/cpu.h"
 
 #define LOOKS 1024 /* for about as long as an answer takes that is on its way */
@@ -46,8 +47,29 @@ bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *r
     return false;
 }
 
+/* What there is to do after a message was written, when `before` had been. */
+static int send_written(struct port *port, uint32_t before)
+{
+    if (port->sender.state == SENDER_LINKED)
+        return sender_unanswered(port, before);
+    return sender_heed(port, sender_notice(&port->sender.ring, before));
+}
+
+/* The same for a call: if it was not sent, it has to be ended. */
+static int send_called(struct port *port, const struct ring_message *message, uint32_t before)
+{
+    struct calls *calls = port->sender.calls;
+    int r;
+
+    call_begin(calls, (int)message->call - 1, before + 1);
+    r = send_written(port, before);
+    if (r < 0)
+        call_end(port, calls);
+    return r;
+}
+
 /* One attempt. */
-static int send_try(struct port *port, const struct ring_message *message)
+static int send_try(struct port *port, struct ring_message *message)
 {
     struct ring_writer *w = &port->sender.ring;
     uint32_t before;
@@ -57,13 +79,14 @@ static int send_try(struct port *port, const struct ring_message *message)
         r = sender_attend(port);
     if (r == 0 && message->len > SLOT_INLINE_MAX)
         r = sender_prepare(port, message->len);
+    if (r == 0 && message->call != 0)
+        r = call_pick(port, &message->call);
     if (r == 0) {
         before = w->position;
         r = ring_write(w, message);
-        if (r == 0 && port->sender.state == SENDER_LINKED)
-            r = sender_unanswered(port, before);
-        else if (r == 0)
-            r = sender_heed(port, sender_notice(w, before));
+        if (r == 0)
+            r = message->call != 0 ? send_called(port, message, before)
+                                   : send_written(port, before);
     }
     if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_LINKED) {
         /* The answer may be here and not yet posted: with it comes the cursor, which makes room. */
@@ -77,7 +100,13 @@ static int send_try(struct port *port, const struct ring_message *message)
                                                                            : r;
 }
 
-int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+/* There will be room in the ring, or an entry for an answer. */
+static bool send_may_wait(int r)
+{
+    return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_ENDPOINT_BUSY;
+}
+
+int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *message,
                        int64_t timeout_ns)
 {
     int64_t deadline = 0;
@@ -89,15 +118,16 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_messa
         r = VRD_ERR_MESSAGE_TOO_LARGE;
     } else {
         r = send_try(port, message);
-        if (r == VRD_ERR_CHANNEL_FULL && timeout_ns != 0)
+        if (send_may_wait(r) && timeout_ns != 0)
             deadline = clock_deadline(timeout_ns);
     }
-    while (r == VRD_ERR_CHANNEL_FULL && timeout_ns != 0) {
+    while (send_may_wait(r) && timeout_ns != 0) {
         if (deadline != CLOCK_NEVER && clock_now() >= deadline) {
             r = VRD_ERR_TIMEOUT;
             break;
         }
-        r = sender_wait(port, cap, deadline);
+        r = r == VRD_ERR_CHANNEL_FULL ? sender_wait(port, cap, deadline)
+                                      : call_hunger(port, cap, deadline);
         if (r < 0)
             return r; /* closed: the pin is given back */
         r = send_try(port, message);
@@ -107,7 +137,7 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_messa
     return r;
 }
 
-int transfer_send(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+int transfer_send(struct port *port, vrd_cap_t cap, struct ring_message *message,
                   int64_t timeout_ns)
 {
     int r = transfer_send_keep(port, cap, message, timeout_ns);

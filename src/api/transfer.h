@@ -23,11 +23,15 @@ static inline void *transfer_unconst(const void *data)
  * Sends `message`, waiting up to timeout_ns for room. Gives the pin back, whatever happens. Errors
  * as vrd_send_timed.
  */
-int transfer_send(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+int transfer_send(struct port *port, vrd_cap_t cap, struct ring_message *message,
                   int64_t timeout_ns);
 
-/* As transfer_send, but keeps the pin on success. */
-int transfer_send_keep(struct port *port, vrd_cap_t cap, const struct ring_message *message,
+/*
+ * As transfer_send, but keeps the pin on success. If the message is a call (`call` is not 0), an
+ * entry for the answer is picked (then `call` says which), also waiting for one; on success the call
+ * has begun.
+ */
+int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *message,
                        int64_t timeout_ns);
 
 /*

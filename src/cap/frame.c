@@ -52,7 +52,7 @@ struct shape {
 
 static const struct shape shapes[FRAME_TYPE_MAX + 1] = {
     [FRAME_GREETING_SEND] = { 0, 0, GEOMETRY | RIGHTS, BADGE | DEPTH | OBJECT },
-    [FRAME_GREETING_RECEIVE] = { 0, 1, GEOMETRY | RIGHTS, COUNT | OBJECT },
+    [FRAME_GREETING_RECEIVE] = { 0, 2, GEOMETRY | RIGHTS, COUNT | OBJECT },
     [FRAME_HELLO] = { 2, 2, GEOMETRY, 0 },
     [FRAME_DERIVE] = { 1, 1, RIGHTS, BADGE | COUNT },
     [FRAME_WELCOME] = { 1, 1, 0, 0 },

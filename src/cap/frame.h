@@ -16,7 +16,8 @@ enum frame_type {
     /* queued on an invitation by its maker: what the capability is */
     FRAME_GREETING_SEND = 1,    /* slots, max_message, rights, badge, depth, object; no fds       */
     FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object; count: invitations that
-                                   follow; fds: the root socket, if its other end is still held  */
+                                   follow; fds: the root socket, if its other end is still held;
+                                   of an endpoint, also its other end                            */
     /* from a holder of a capability to the owner, over any socket that confers a right */
     FRAME_HELLO = 3,  /* slots, max_message; fds: tether, sender's segment                        */
     FRAME_DERIVE = 4, /* rights, badge; fds: the owner's end of a new invitation; count: 1 if its

@@ -191,6 +191,8 @@ int ring_write(struct ring_writer *w, const struct ring_message *message)
         slot->flags = message->flags;
         kind |= SLOT_META;
     }
+    if (message->call != 0)
+        kind |= slot_call(message->call - 1);
     slot_publish(slot, slot_word(w->position + 1, inline_len, kind));
     w->position++;
     return 0;
@@ -284,8 +286,11 @@ int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message
     const struct slot *slot = &r->slots[r->position & r->mask];
     unsigned kind = (unsigned)(word >> 40) & 0xff;
     size_t len = (word >> 32) & 0xff;
+    uint32_t call = r->calls ? slot_caller(word) : 0;
     int e;
 
+    if (call != 0)
+        kind &= ~slot_call(call - 1);
     switch (kind & ~(unsigned)SLOT_META) {
     case SLOT_INLINE:
         if (len > SLOT_INLINE_MAX)
@@ -309,5 +314,7 @@ int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message
         message->flags = __atomic_load_n(&slot->flags, __ATOMIC_RELAXED);
     }
     ring_advance(r, word);
+    message->call = call;
+    message->sequence = r->position;
     return 0;
 }

@@ -27,6 +27,10 @@ struct ring_message {
     size_t len;
     uint32_t opcode;
     uint32_t flags;
+    uint32_t call;     /* a reply is awaited, in this entry + 1; 0: no call                 */
+    uint32_t sequence; /* of a call that was read: its reply says it                        */
+    bool wants_calls;  /* reading: who calls will be answered                               */
+    uint64_t reply;    /* ... through this capability                                       */
 };
 
 /* Byte rings that may be attached and not yet fully read, at a time. */
@@ -116,10 +120,30 @@ hot_inline uint64_t slot_word(uint32_t sequence, size_t len, unsigned kind)
            sequence;
 }
 
+/* What a call whose answer goes to `entry` has in its kind. */
+hot_inline unsigned slot_call(unsigned entry)
+{
+    return SLOT_CALL | entry << SLOT_ENTRY_SHIFT;
+}
+
 /* Publishes what is in the slot. release: pairs with the acquire in ring_peek. */
 hot_inline void slot_publish(struct slot *slot, uint64_t word)
 {
     __atomic_store_n(&slot->word, word, __ATOMIC_RELEASE);
+}
+
+/* As ring_write_small, for a call whose answer goes to `entry`. */
+hot_inline bool ring_write_call(struct ring_writer *w, const void *data, size_t len, unsigned entry)
+{
+    uint32_t position = w->position;
+    struct slot *slot = &w->slots[position & w->mask];
+
+    if (unlikely(position == w->limit))
+        return false;
+    copy_small(slot->head, data, len);
+    w->position = ++position;
+    slot_publish(slot, slot_word(position, len, SLOT_INLINE | slot_call(entry)));
+    return true;
 }
 
 /* A plain message of at most SLOT_INLINE_MAX bytes. False: ring_write finds out why not. */
@@ -148,6 +172,7 @@ struct ring_reader {
     const uint64_t *notice; /* the writer's */
     struct receiver_segment *own;
     uint32_t mask;
+    bool calls;        /* may there be any?                           */
     uint32_t position; /* taken so far                                */
     uint64_t last;     /* the word of the last message, for slot_cpu  */
     uint64_t max_message;
@@ -228,6 +253,14 @@ hot_inline void ring_advance(struct ring_reader *r, uint64_t word)
 hot_inline bool slot_is_small(uint64_t word)
 {
     return ((word >> 40) & 0xff) == SLOT_INLINE;
+}
+
+/* The entry in which the sender of this word awaits a reply, + 1; 0: it awaits none. */
+hot_inline uint32_t slot_caller(uint64_t word)
+{
+    unsigned kind = (unsigned)(word >> 40) & 0xff;
+
+    return kind & SLOT_CALL ? (kind >> SLOT_ENTRY_SHIFT) % REPLY_ENTRIES + 1 : 0;
 }
 
 /* Copies a plain inline message out: its length, or -1: ring_read finds out why not. */

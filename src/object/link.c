@@ -18,7 +18,8 @@
 #include "os/socket.h"
 
 /* The sender's segment and our own, in `link`. */
-static int link_map(struct link *link, const struct frame *hello, int segment_fd, int *ret_own_fd)
+static int link_map(struct link *link, const struct frame *hello, int segment_fd, bool calls,
+                    int *ret_own_fd)
 {
     uint32_t slots = ring_slots(hello->slots);
     struct segment peer, own;
@@ -33,6 +34,8 @@ static int link_map(struct link *link, const struct frame *hello, int segment_fd
         return r;
     }
     ring_reader_init(&link->ring, peer, own, slots, hello->max_message);
+    link->ring.calls = calls;
+    reply_writer_init(&link->replies, own.addr, peer.addr);
     return 0;
 }
 
@@ -82,7 +85,7 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
     list_init(&link->all);
     list_init(&link->held);
     if (socket_adopt(datagram->fds[0]) < 0 ||
-        link_map(link, hello, datagram->fds[1], &own_fd) < 0) {
+        link_map(link, hello, datagram->fds[1], port->object == VRD_OBJECT_ENDPOINT, &own_fd) < 0) {
         free(link);
         return NULL;
     }
@@ -142,6 +145,7 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether)
         reactor_sent();
     }
     link_close_sources(link, keep_tether);
+    reply_writer_deinit(&link->replies);
     ring_reader_deinit(&link->ring);
     link_release(link);
 }
@@ -150,6 +154,7 @@ void link_forget(struct link *link)
 {
     list_init(&link->node); /* its neighbours may have been changing */
     link_close_sources(link, false);
+    reply_writer_forget(&link->replies);
     ring_reader_forget(&link->ring);
     link_release(link);
 }
@@ -200,6 +205,15 @@ void link_arm(struct link *link, enum notice_ring how)
     __atomic_store_n(&link->ring.own->notice, notice, __ATOMIC_RELAXED);
 }
 
+void link_ring_tether(struct link *link)
+{
+    control_lock();
+    if (link->tether)
+        socket_send(link->tether->fd, "", 1, NULL, 0);
+    control_unlock();
+    reactor_sent();
+}
+
 void link_ring(struct link *link, uint64_t notice)
 {
     switch ((notice >> 40) & 0xff) {
@@ -207,11 +221,7 @@ void link_ring(struct link *link, uint64_t notice)
         futex_wake(&link->ring.own->cursor, true);
         break;
     case RING_TETHER:
-        control_lock();
-        if (link->tether)
-            socket_send(link->tether->fd, "", 1, NULL, 0);
-        control_unlock();
-        reactor_sent();
+        link_ring_tether(link);
         break;
     default:
         break;

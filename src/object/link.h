@@ -9,7 +9,7 @@
 #include <veridian/message.h>
 
 #include "base/list.h"
-#include "link/ring.h"
+#include "link/reply.h"
 
 struct datagram;
 struct frame;
@@ -36,6 +36,8 @@ struct link {
     uint32_t drain_left; /* ... and that is at most one ring */
     struct vrd_source source;
     uint64_t badge; /* of the capability that it is used with */
+    struct reply_writer replies;
+    uint64_t serials[REPLY_ENTRIES]; /* of the calls that are pending */
 
     /* with the control lock */
     struct list posted; /* in the receiver's `posted` */
@@ -76,6 +78,9 @@ int link_adopt(struct link *link);
 
 /* Asks the sender to ring in this way for its next message. Pin held; a fence has to follow. */
 void link_arm(struct link *link, enum notice_ring how);
+
+/* One byte over the tether, as the sender has asked for. Pin held. */
+void link_ring_tether(struct link *link);
 
 /* The sender awaits the cursor that was just published, as `notice` says. Pin held. */
 void link_ring(struct link *link, uint64_t notice);

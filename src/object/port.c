@@ -60,17 +60,39 @@ void port_free(struct port *port)
     handle_free(&port->handle);
 }
 
-void port_post(struct port *port)
+void port_wake(struct port *port)
 {
-    atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_release);
     /* seq_cst: pairs with `sleepers` in port_sleep; the futex compares `bell` */
     atomic_fetch_add(&port->bell, 1);
     if (atomic_load(&port->sleepers) > 0)
         futex_wake(&port->bell, false);
 }
 
+void port_post(struct port *port)
+{
+    atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_release);
+    port_wake(port);
+}
+
+/*
+ * An endpoint's calling side goes with it. It has a pin of its own, and a thread holds one at a time:
+ * meanwhile the number is nobody's, and so nobody comes in.
+ */
+static void port_close_caller(struct port *port)
+{
+    vrd_cap_t cap = port->handle.cap;
+
+    port->handle.cap = VRD_CAP_NONE;
+    pin_leave(&port->handle.pin);
+    if (port_enter(port->receiver.caller, cap))
+        port_close(port->receiver.caller);
+    pin_enter(&port->handle.pin);
+}
+
 void port_close(struct port *port)
 {
+    if (port->kind == PORT_RECEIVER && port->receiver.caller)
+        port_close_caller(port);
     control_lock();
     if (port->kind == PORT_SENDER)
         sender_close(port);
@@ -112,7 +134,7 @@ bool port_enter(struct port *port, vrd_cap_t cap)
 
 static bool port_look(struct port *port, const struct port_wait *wait)
 {
-    return port_news(port) || wait->look(port);
+    return port_news(port) || wait->look(port, wait);
 }
 
 /* Looks again and again for `spin` ns. True: there is something. */
@@ -181,15 +203,13 @@ static enum nap port_sleep(struct port *port, vrd_cap_t cap, uint32_t bell,
  * The notice has room for one thread's wish: those who sleep on an older one have to come and look,
  * or nobody would ring for them.
  */
-static void port_armed(struct port *port, uint64_t ticket)
+static void port_armed(struct port *port, const struct port_wait *wait, uint64_t ticket)
 {
-    if (port->armed == ticket)
+    if (wait->alone || port->armed == ticket)
         return;
     port->armed = ticket;
-    if (atomic_load(&port->sleepers) > 0) {
-        atomic_fetch_add(&port->bell, 1);
-        futex_wake(&port->bell, false);
-    }
+    if (atomic_load(&port->sleepers) > 0)
+        port_wake(port);
 }
 
 /*
@@ -209,18 +229,18 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     enum nap nap;
 
     reactor_poll();
-    wait->arm(port);
-    ticket = wait->ticket(port);
-    port_armed(port, ticket);
+    wait->arm(port, wait);
+    ticket = wait->ticket(port, wait);
+    port_armed(port, wait, ticket);
     atomic_thread_fence(memory_order_seq_cst);
     fenced = clock_now();
     /* acquire: what was posted before this ring is seen by the look that follows */
     bell = atomic_load_explicit(&port->bell, memory_order_acquire);
     /* the words as they are before the look: what changes after it, or rings, ends the sleep */
-    n = futex_many() ? wait->points(port, points + 1) : 0;
+    n = futex_many() ? wait->points(port, wait, points + 1) : 0;
     /* what ran on this CPU has no stores left in flight, one look is as good as many */
-    if (wait->peer_here(port) ? port_look(port, wait)
-                              : port_spin(port, wait, fenced, fenced + LOOK_LONG))
+    if (wait->peer_here(port, wait) ? port_look(port, wait)
+                                    : port_spin(port, wait, fenced, fenced + LOOK_LONG))
         return 0;
     left = deadline - clock_now();
     if (left <= 0)
@@ -228,7 +248,8 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     nap = port_sleep(port, cap, bell, points, n, left < DRAIN_LIMIT ? left : DRAIN_LIMIT);
     if (nap == NAP_CLOSED)
         return VRD_ERR_INVALID_CAPABILITY;
-    if (nap != NAP_TIMEOUT || !threaded || port_look(port, wait) || wait->ticket(port) != ticket)
+    if (nap != NAP_TIMEOUT || !threaded || port_look(port, wait) ||
+        wait->ticket(port, wait) != ticket)
         return 0;
     left = deadline - clock_now();
     if (left <= 0)
@@ -252,7 +273,7 @@ int port_wait(struct port *port, vrd_cap_t cap, const struct port_wait *wait, in
     int64_t started, until;
     int r;
 
-    if (wait->peer_here(port)) {
+    if (wait->peer_here(port, wait)) {
         if (port_yield(port, wait))
             return 0;
         return port_doze(port, cap, wait, deadline);

@@ -21,6 +21,7 @@ struct port {
     /* These two go on when the entry is used again: whoever slept on the port before may be late. */
     atomic_uint bell; /* rung for all who sleep; counts, so that no ring is ever lost   */
     atomic_uint sleepers;
+    uint64_t serial; /* of the last call that came (pin); one number never names two calls */
     enum port_kind kind;
     enum vrd_object_kind object;
     uint32_t depth;        /* derivations from the object's root */
@@ -67,22 +68,28 @@ void port_close(struct port *port);
 /* Something was posted. Any thread; usually the reactor's, with the control lock held. */
 void port_post(struct port *port);
 
+/* Wakes all who sleep on the port: they look again. Any thread. */
+void port_wake(struct port *port);
+
 /* In a forked child: all ports become those of a process that has no links. */
 void port_after_fork(void);
 
 /*
- * How one side waits.
+ * How one side waits. What belongs to one wait stands around it (container_of).
  *  look    is there a reason to return? A few loads.
  *  arm     asks the other side to ring
  *  points  the words it will change; at most FUTEX_POINTS_MAX - 1
  * All with the pin held.
  */
 struct port_wait {
-    bool (*look)(struct port *port);
-    void (*arm)(struct port *port);
-    size_t (*points)(struct port *port, struct futex_point *points);
-    uint64_t (*ticket)(const struct port *port); /* differs once what is awaited differs */
-    bool (*peer_here)(const struct port *port);  /* was the other side last seen on this CPU? */
+    bool (*look)(struct port *port, const struct port_wait *wait);
+    void (*arm)(struct port *port, const struct port_wait *wait);
+    size_t (*points)(struct port *port, const struct port_wait *wait, struct futex_point *points);
+    /* differs once what is awaited differs */
+    uint64_t (*ticket)(const struct port *port, const struct port_wait *wait);
+    /* was the other side last seen on this CPU? */
+    bool (*peer_here)(const struct port *port, const struct port_wait *wait);
+    bool alone; /* its notice is nobody else's */
 };
 
 /*

@@ -154,6 +154,7 @@ static void receiver_retire(struct port *port, struct link *link, enum notice_ca
     struct receiver *rx = &port->receiver;
 
     receiver_deactivate(rx, link);
+    reply_forget(rx, link, cause == NOTICE_REVOKED ? VRD_ERR_REVOKED : VRD_ERR_PEER_GONE);
     if (rx->oversize == link)
         rx->oversize = NULL;
     control_lock();
@@ -303,6 +304,17 @@ static int receiver_read(struct link *link, uint64_t word, struct ring_message *
     return starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
 }
 
+/* A call: to be answered by whoever received it, if it was by a function that says so. */
+static int receiver_called(struct port *port, struct link *link, struct ring_message *message)
+{
+    uint32_t entry = message->call - 1;
+
+    if (!message->wants_calls)
+        return reply_refuse(link, entry, message->sequence);
+    message->reply = reply_new(port, link, entry, message->sequence);
+    return message->reply != VRD_CAP_NONE ? 0 : VRD_ERR_PEER_CORRUPT;
+}
+
 /* After a message was taken from `link`, whichever it is. */
 static void receiver_took_any(struct receiver *rx, struct link *link)
 {
@@ -329,6 +341,8 @@ static int receiver_take_current(struct port *port, struct ring_message *message
     switch (link->ending && link->drain_left == 0 ? RING_EMPTY : ring_peek(&link->ring, &word)) {
     case RING_READY:
         r = receiver_read(link, word, message, size);
+        if (r == 0 && message->call != 0)
+            r = receiver_called(port, link, message);
         break;
     case RING_CORRUPT:
         r = VRD_ERR_PEER_CORRUPT;
@@ -379,6 +393,8 @@ int receiver_take(struct port *port, struct ring_message *message, size_t size,
         rx->pending_error = 0;
         return r;
     }
+    if (message->wants_calls && pending_reserve(&rx->pending) < 0)
+        return VRD_ERR_OUT_OF_MEMORY;
     if (port_news(port))
         receiver_adopt(port);
     if (rx->budget == 0 && rx->current) {
@@ -429,16 +445,20 @@ int receiver_discard(struct port *port)
         return VRD_ERR_CHANNEL_EMPTY;
     ring_drop(&link->ring, word);
     receiver_took_any(rx, link);
+    if (port->object == VRD_OBJECT_ENDPOINT && slot_caller(word) != 0 &&
+        reply_refuse(link, slot_caller(word) - 1, link->ring.position) < 0)
+        receiver_retire(port, link, NOTICE_CORRUPT);
     return 0;
 }
 
 /* --- waiting: pin held ------------------------------------------------------------------------ */
 
-static bool receiver_look(struct port *port)
+static bool receiver_look(struct port *port, const struct port_wait *wait)
 {
     struct receiver *rx = &port->receiver;
     uint64_t word;
 
+    (void)wait;
     receiver_cooled(rx); /* also before sleeping for good: by then all of them are due */
     list_foreach(node, &rx->active) {
         const struct link *link = list_entry(node, struct link, node);
@@ -449,11 +469,12 @@ static bool receiver_look(struct port *port)
     return false;
 }
 
-static void receiver_arm(struct port *port)
+static void receiver_arm(struct port *port, const struct port_wait *wait)
 {
     struct receiver *rx = &port->receiver;
     enum notice_ring how = futex_many() ? RING_FUTEX : RING_TETHER;
 
+    (void)wait;
     while (rx->n_active > HOT_MAX) {
         uint32_t before = rx->n_active;
 
@@ -465,11 +486,13 @@ static void receiver_arm(struct port *port)
         link_arm(list_entry(node, struct link, node), how);
 }
 
-static size_t receiver_points(struct port *port, struct futex_point *points)
+static size_t receiver_points(struct port *port, const struct port_wait *wait,
+                              struct futex_point *points)
 {
     struct receiver *rx = &port->receiver;
     size_t n = 0;
 
+    (void)wait;
     list_foreach(node, &rx->active) {
         const struct link *link = list_entry(node, struct link, node);
         const uint64_t *word = &link->ring.slots[link->ring.position & link->ring.mask].word;
@@ -485,20 +508,22 @@ static size_t receiver_points(struct port *port, struct futex_point *points)
     return n;
 }
 
-static uint64_t receiver_ticket(const struct port *port)
+static uint64_t receiver_ticket(const struct port *port, const struct port_wait *wait)
 {
     const struct receiver *rx = &port->receiver;
     uint64_t ticket = rx->n_active;
 
+    (void)wait;
     list_foreach(node, &rx->active)
         ticket = ticket * 31 + list_entry(node, struct link, node)->ring.position;
     return ticket;
 }
 
-static bool receiver_peer_here(const struct port *port)
+static bool receiver_peer_here(const struct port *port, const struct port_wait *wait)
 {
     const struct receiver *rx = &port->receiver;
 
+    (void)wait;
     uint16_t cpu = rx->current ? slot_cpu(rx->current->ring.last) : 0;
 
     return cpu != 0 && cpu == cpu_current();
@@ -543,9 +568,17 @@ static int receiver_send_root(struct port *port, int fd, uint32_t rights, uint32
                            .slots = port->capacity,
                            .max_message = port->max_message,
                            .rights = rights,
+                           .object = (uint16_t)port->object,
                            .count = invitations };
+    int fds[2] = { first->fd, -1 };
+    size_t n = first->kind == SOURCE_ROOT;
 
-    return move_frame(fd, &frame, &first->fd, first->kind == SOURCE_ROOT);
+    if (port->receiver.caller) { /* its root stays as long as the receiver does */
+        if (n == 0)
+            return VRD_ERR_PEER_GONE;
+        fds[n++] = port->receiver.caller->sender.root;
+    }
+    return move_frame(fd, &frame, fds, n);
 }
 
 /* Invitations not yet used, in frames of equal rights. */
@@ -617,6 +650,7 @@ void receiver_close(struct port *port)
     list_foreach(node, &rx->links)
         link_free(list_entry(node, struct link, all), NOTICE_CLOSED, false);
     receiver_free_sources(rx);
+    pending_deinit(&rx->pending);
     rx->current = NULL;
     rx->n_active = rx->n_links = 0;
 }
@@ -635,6 +669,7 @@ void receiver_after_fork(struct port *port)
         if (source->kind == SOURCE_LINK || source->fd < 0) /* of a link that was over, or lost */
             source_free(&source);
     }
+    pending_forget(&rx->pending);
     rx->current = rx->oversize = NULL;
     rx->n_active = rx->n_links = 0;
     rx->budget = rx->granted = 0;

@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "cap/node.h"
 #include "object/link.h"
+#include "object/reply.h"
 
 struct port;
 struct source;
@@ -28,12 +29,15 @@ struct receiver {
     bool gone;            /* no link, and no socket by which one could come               */
     uint32_t n_active;
     struct list active, cooling;
-    struct link *oversize; /* whose message did not fit the buffer ...  */
-    uint32_t oversize_at;  /* ... and its position                      */
-    int64_t polled;        /* when the sockets were last looked at here ... */
-    uint64_t polled_heard; /* ... and after how many messages         */
-    uint32_t sent_seen;    /* reactor_sent_count then */
-    int pending_error;     /* met behind the first message of a batch: for the next take, or 0 */
+    struct link *oversize;  /* whose message did not fit the buffer ...  */
+    uint32_t oversize_at;   /* ... and its position                      */
+    int64_t polled;         /* when the sockets were last looked at here ... */
+    uint64_t polled_heard;  /* ... and after how many messages         */
+    uint32_t sent_seen;     /* reactor_sent_count then */
+    int pending_error;      /* met behind the first message of a batch: for the next take, or 0 */
+    struct pending pending; /* calls to be answered                                         */
+    struct port *caller;    /* an endpoint's other side: shares its number, and is found by
+                               those who send; NULL: a channel                              */
 
     /* with the control lock */
     struct list sources; /* sockets that confer a right: root, invitations, tethers */

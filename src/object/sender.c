@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cap/frame.h"
+#include "object/call.h"
 #include "object/control.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -187,6 +188,7 @@ static int sender_lost(struct port *port, int error)
     struct sender *s = &port->sender;
 
     control_lock();
+    calls_detach(s, error);
     sender_unlink(port, error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : NOTICE_CLOSED);
     control_unlock();
     if (error != VRD_ERR_PEER_GONE || s->root < 0 || socket_ended(s->root))
@@ -216,6 +218,7 @@ static int sender_adopt(struct port *port)
         s->peer = s->answer;
         s->answer = (struct segment){ 0 };
         ring_writer_answered(&s->ring, s->peer.addr);
+        calls_answered(s);
         sender_settle(port, SENDER_ANSWERED);
     }
     ended = s->ended;
@@ -336,10 +339,11 @@ static uint32_t sender_cursor_seen(const struct ring_writer *w)
     return w->limit - w->capacity;
 }
 
-static bool sender_look(struct port *port)
+static bool sender_look(struct port *port, const struct port_wait *wait)
 {
     const struct ring_writer *w = &port->sender.ring;
 
+    (void)wait;
     if (!w->cursor) /* the answer comes by post */
         return false;
     for (int i = 0; i < CURSOR_PAUSE; i++)
@@ -348,12 +352,13 @@ static bool sender_look(struct port *port)
     return (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED) != sender_cursor_seen(w);
 }
 
-static void sender_arm(struct port *port)
+static void sender_arm(struct port *port, const struct port_wait *wait)
 {
     struct ring_writer *w = &port->sender.ring;
     uint64_t how = futex_many() ? RING_FUTEX : RING_TETHER;
     uint64_t notice = how << 40 | (uint32_t)(sender_cursor_seen(w) + 1);
 
+    (void)wait;
     /* relaxed: nobody else writes it; the fence follows in port_doze */
     if (!w->own || __atomic_load_n(&w->own->notice, __ATOMIC_RELAXED) == notice)
         return;
@@ -366,10 +371,12 @@ static void sender_arm(struct port *port)
     __atomic_store_n(&w->own->notice, notice, __ATOMIC_RELAXED);
 }
 
-static size_t sender_points(struct port *port, struct futex_point *points)
+static size_t sender_points(struct port *port, const struct port_wait *wait,
+                            struct futex_point *points)
 {
     const struct ring_writer *w = &port->sender.ring;
 
+    (void)wait;
     if (!w->cursor)
         return 0;
     points[0] =
@@ -377,16 +384,18 @@ static size_t sender_points(struct port *port, struct futex_point *points)
     return 1;
 }
 
-static uint64_t sender_ticket(const struct port *port)
+static uint64_t sender_ticket(const struct port *port, const struct port_wait *wait)
 {
+    (void)wait;
     return (uint64_t)port->sender.state << 32 | sender_cursor_seen(&port->sender.ring);
 }
 
-static bool sender_peer_here(const struct port *port)
+static bool sender_peer_here(const struct port *port, const struct port_wait *wait)
 {
     const struct ring_writer *w = &port->sender.ring;
     uint16_t cpu = w->cursor ? (uint16_t)(__atomic_load_n(w->cursor, __ATOMIC_RELAXED) >> 32) : 0;
 
+    (void)wait;
     return cpu != 0 && cpu == cpu_current();
 }
 
@@ -452,6 +461,7 @@ void sender_close(struct port *port)
 {
     struct sender *s = &port->sender;
 
+    calls_free(s);
     sender_unlink(port, NOTICE_CLOSED);
     fd_close(&s->root);
     fd_close(&s->inherited);
@@ -465,6 +475,7 @@ void sender_after_fork(struct port *port)
 {
     struct sender *s = &port->sender;
 
+    calls_free(s);
     ring_writer_forget(&s->ring);
     segment_unmap(&s->answer);
     segment_unmap(&s->peer);
@@ -522,6 +533,9 @@ static int sender_frame(struct source *source, struct datagram *datagram)
     switch (frame.type) {
     case FRAME_WELCOME:
         return sender_welcome(source, datagram);
+    case FRAME_ATTACH:
+        return calls_attach(&source->port->sender, &frame, datagram->fds[0],
+                            source->port->max_message);
     case FRAME_CLOSE:
         return 0; /* a hint: the cause is in the owner's notice */
     default:
@@ -545,6 +559,8 @@ void sender_source_ready(struct source *source)
     if (r < 0) {
         s->ended = true;
         s->corrupt |= r == VRD_ERR_PEER_CORRUPT;
+        if (s->calls)
+            s->calls->starved |= r != VRD_ERR_PEER_CORRUPT && r != VRD_ERR_PEER_GONE;
         source_free(&s->tether);
         port_post(port);
     } /* else posted if anything came: a look that finds nothing must not wake those who wait */

@@ -11,6 +11,7 @@
 
 #include "link/ring.h"
 
+struct calls;
 struct port;
 struct source;
 
@@ -28,6 +29,8 @@ struct sender {
     enum sender_state state;
     int error;
     struct segment peer; /* the owner's segment */
+    struct calls *calls; /* under way over the link; NULL before the first                    */
+    struct calls *lost;  /* over links that have ended, with threads that have yet to look     */
     int root;            /* a socket that makes links, again and again; or -1                 */
     int inherited;       /* good for one HELLO: the tether that the parent left us, or what a
                             derived capability not yet used was born with; or -1              */

@@ -117,7 +117,7 @@ static void a_transfer_does_not_change_what_it_sends(void **state)
 {
     struct ends ends = ends_new(8);
     static const char data[80] = "constant";
-    const struct ring_message message = message_of(transfer_unconst(data), sizeof data);
+    struct ring_message message = message_of(transfer_unconst(data), sizeof data);
     char got[80];
 
     (void)state;

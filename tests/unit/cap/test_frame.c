@@ -34,7 +34,7 @@ struct shape {
 static const struct shape shapes[] = {
     [FRAME_GREETING_SEND] = { 0, 0, .geometry = true, .rights = true, .badge = true, .depth = true,
                               .object = true },
-    [FRAME_GREETING_RECEIVE] = { 0, 1, .geometry = true, .rights = true, .count = true,
+    [FRAME_GREETING_RECEIVE] = { 0, 2, .geometry = true, .rights = true, .count = true,
                                  .object = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
     [FRAME_DERIVE] = { 1, 1, .rights = true, .badge = true, .count = true },

@@ -119,35 +119,41 @@ static struct {
     bool here;
 } fake;
 
-static bool fake_look(struct port *port)
+static bool fake_look(struct port *port, const struct port_wait *wait)
 {
     (void)port;
+    (void)wait;
     atomic_fetch_add(&fake.looks, 1);
     return atomic_load(&fake.word) != 0;
 }
 
-static void fake_arm(struct port *port)
+static void fake_arm(struct port *port, const struct port_wait *wait)
 {
     (void)port;
+    (void)wait;
     atomic_fetch_add(&fake.armed, 1);
 }
 
-static size_t fake_points(struct port *port, struct futex_point *points)
+static size_t fake_points(struct port *port, const struct port_wait *wait,
+                          struct futex_point *points)
 {
     (void)port;
+    (void)wait;
     points[0] = (struct futex_point){ .word = &fake.word, .value = 0, .shared = true };
     return 1;
 }
 
-static uint64_t fake_ticket(const struct port *port)
+static uint64_t fake_ticket(const struct port *port, const struct port_wait *wait)
 {
     (void)port;
+    (void)wait;
     return fake.ticket;
 }
 
-static bool fake_here(const struct port *port)
+static bool fake_here(const struct port *port, const struct port_wait *wait)
 {
     (void)port;
+    (void)wait;
     return fake.here;
 }
 

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* message.h - between what the user describes a message with and what goes through a ring. */
+#pragma once
+
+#include <stdbool.h>
+#include <veridian/message.h>
+
+#include "object/link.h"
+
+bool message_reserved_zero(const struct vrd_message *message);
+
+/* 0, or why this cannot be sent. */
+int message_check_send(const struct vrd_message *message);
+
+struct ring_message message_out(const struct vrd_message *message);
+
+/* What came over `link`; NULL: as an answer, whose source is not told. */
+void message_in(struct vrd_message *message, const struct ring_message *in,
+                const struct link *link);

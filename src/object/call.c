@@ -1,0 +1,336 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/call.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <veridian/error.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "cap/frame.h"
+#include "object/control.h"
+#include "object/port.h"
+#include "object/source.h"
+#include "os/futex.h"
+
+#define HUNGER_NS 1000000 /* nobody rings for the answer to a call that was abandoned */
+#define FETCHES 8         /* so many drains take more than a socket's queue can hold */
+
+/* --- life ------------------------------------------------------------------------------------- */
+
+static struct calls *calls_new(struct port *port)
+{
+    struct sender *s = &port->sender;
+    struct calls *calls = calloc(1, sizeof(*calls));
+
+    if (!calls)
+        return NULL;
+    reply_reader_init(&calls->replies, s->ring.own, port->max_message);
+    control_lock(); /* calls_attach reads it */
+    s->calls = calls;
+    control_unlock();
+    calls_answered(s);
+    return calls;
+}
+
+static void calls_release(struct calls *calls)
+{
+    for (size_t i = 0; i < REPLY_ENTRIES; i++)
+        segment_unmap(&calls->inbox[i].segment);
+    reply_reader_deinit(&calls->replies);
+    segment_unmap(&calls->peer);
+    free(calls);
+}
+
+void calls_answered(struct sender *s)
+{
+    if (s->calls && s->peer.size > 0)
+        reply_reader_answered(&s->calls->replies, s->peer.addr);
+}
+
+void calls_detach(struct sender *s, int error)
+{
+    struct calls *calls = s->calls;
+
+    s->calls = NULL;
+    if (!calls)
+        return;
+    if (calls->users == 0) {
+        calls_release(calls);
+        return;
+    }
+    calls->lost = error;
+    calls->peer = s->peer;
+    s->peer = (struct segment){ 0 };
+    calls->next = s->lost;
+    s->lost = calls;
+}
+
+void calls_free(struct sender *s)
+{
+    if (s->calls)
+        calls_release(s->calls);
+    s->calls = NULL;
+    while (s->lost) {
+        struct calls *calls = s->lost;
+
+        s->lost = calls->next;
+        calls_release(calls);
+    }
+}
+
+/* The last thread has looked at what came before the end. */
+static void calls_forget(struct sender *s, struct calls *calls)
+{
+    struct calls **at = &s->lost;
+
+    while (*at != calls)
+        at = &(*at)->next;
+    *at = calls->next;
+    calls_release(calls);
+}
+
+/* --- entries ---------------------------------------------------------------------------------- */
+
+int call_pick(struct port *port, uint32_t *ret_entry)
+{
+    struct sender *s = &port->sender;
+    struct calls *calls = s->calls ? s->calls : calls_new(port);
+    int entry;
+
+    if (!calls)
+        return VRD_ERR_OUT_OF_MEMORY;
+    entry = reply_pick(&calls->replies, s->ring.position + 1);
+    if (entry < 0)
+        return VRD_ERR_ENDPOINT_BUSY;
+    *ret_entry = (uint32_t)entry + 1;
+    return 0;
+}
+
+int call_hunger(struct port *port, vrd_cap_t cap, int64_t deadline)
+{
+    struct sender *s = &port->sender;
+    int64_t left = deadline - clock_now();
+
+    if (s->calls)
+        s->calls->hungry++;
+    /* not counted down: the one who ends a call does, for all whom it wakes */
+    return port_nap(port, cap, left < HUNGER_NS ? left : HUNGER_NS);
+}
+
+void call_end(struct port *port, struct calls *calls)
+{
+    if (--calls->users == 0 && calls->lost != 0) {
+        calls_forget(&port->sender, calls);
+    } else if (unlikely(calls->hungry > 0)) {
+        calls->hungry = 0;
+        port_wake(port);
+    }
+}
+
+/* --- waiting ---------------------------------------------------------------------------------- */
+
+struct call_wait {
+    struct port_wait wait; /* first */
+    struct call call;
+};
+
+static const struct call_wait *call_wait_of(const struct port_wait *wait)
+{
+    return (const struct call_wait *)wait;
+}
+
+static const struct slot *call_slot(const struct port_wait *wait)
+{
+    const struct call *call = &call_wait_of(wait)->call;
+
+    return call->calls->replies.entries ? &call->calls->replies.entries[call->entry] : NULL;
+}
+
+static bool call_look(struct port *port, const struct port_wait *wait)
+{
+    const struct call *call = &call_wait_of(wait)->call;
+    const struct slot *slot = call_slot(wait);
+
+    (void)port;
+    return slot && reply_state(&call->calls->replies, call->entry, slot_load(slot)) != RING_EMPTY;
+}
+
+static void call_arm(struct port *port, const struct port_wait *wait)
+{
+    const struct call *call = &call_wait_of(wait)->call;
+    enum notice_ring how = futex_many() ? RING_FUTEX : RING_TETHER;
+
+    if (reply_is_armed(&call->calls->replies, call->entry, how))
+        return;
+    if (how == RING_TETHER) {
+        control_lock();
+        if (port->sender.tether)
+            port->sender.tether->arms++;
+        control_unlock();
+    }
+    reply_arm(&call->calls->replies, call->entry, how);
+}
+
+static size_t call_points(struct port *port, const struct port_wait *wait,
+                          struct futex_point *points)
+{
+    const struct slot *slot = call_slot(wait);
+
+    (void)port;
+    if (!slot)
+        return 0;
+    points[0] =
+        (struct futex_point){ .word = &slot->word,
+                              .value = (uint32_t)__atomic_load_n(&slot->word, __ATOMIC_RELAXED),
+                              .shared = true };
+    return 1;
+}
+
+/* One call is awaited by one thread: as long as it waits, nothing else is awaited. */
+static uint64_t call_ticket(const struct port *port, const struct port_wait *wait)
+{
+    (void)port;
+    return call_wait_of(wait)->call.calls->lost != 0;
+}
+
+static bool call_peer_here(const struct port *port, const struct port_wait *wait)
+{
+    uint16_t cpu = slot_cpu(call_wait_of(wait)->call.calls->replies.last);
+
+    (void)port;
+    return cpu != 0 && cpu == cpu_current();
+}
+
+static const struct port_wait call_waits = {
+    .look = call_look,
+    .arm = call_arm,
+    .points = call_points,
+    .ticket = call_ticket,
+    .peer_here = call_peer_here,
+    .alone = true,
+};
+
+/* --- the answer ------------------------------------------------------------------------------- */
+
+/* The buffer that an answer names: told before the answer, or never. */
+static int call_fetch(struct port *port, const struct call *call)
+{
+    struct sender *s = &port->sender;
+    struct reply_buffer *waiting = &call->calls->inbox[call->entry];
+    int r = 0;
+
+    control_lock();
+    for (int i = 0; i < FETCHES && call->calls == s->calls && s->tether; i++) {
+        sender_source_ready(s->tether);
+        if (!s->tether || s->tether->drained)
+            break;
+    }
+    if (waiting->segment.size > 0)
+        r = reply_reader_attach(&call->calls->replies, (uint32_t)call->entry, waiting->number,
+                                waiting->segment);
+    waiting->segment = (struct segment){ 0 };
+    control_unlock();
+    return r;
+}
+
+/* Is the answer there? VRD_ERR_CHANNEL_EMPTY: no. Else as reply_read. */
+static int call_take(struct port *port, const struct call *call, struct ring_message *message,
+                     size_t size)
+{
+    struct reply_reader *replies = &call->calls->replies;
+    uint64_t word;
+    int r;
+
+    if (!replies->entries)
+        return VRD_ERR_CHANNEL_EMPTY;
+    word = slot_load(&replies->entries[call->entry]);
+    switch (reply_state(replies, call->entry, word)) {
+    case RING_EMPTY:
+        return VRD_ERR_CHANNEL_EMPTY;
+    case RING_CORRUPT:
+        return VRD_ERR_PEER_CORRUPT;
+    default:
+        break;
+    }
+    r = reply_read(replies, call->entry, word, message, size);
+    if (r != RING_NEEDS_EXTENSION)
+        return r;
+    r = call_fetch(port, call);
+    if (r == 0)
+        r = reply_read(replies, call->entry, word, message, size);
+    if (r != RING_NEEDS_EXTENSION)
+        return r;
+    return call->calls->starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
+}
+
+/* As call_finish, but does not end the call. */
+static int call_await(struct port *port, vrd_cap_t cap, const struct call *call,
+                      struct ring_message *message, size_t size, int64_t deadline)
+{
+    const struct call_wait wait = { .wait = call_waits, .call = *call };
+    int r;
+
+    for (;;) {
+        int lost = call->calls->lost;
+
+        /* what was published before the end of the link is seen by the look after its discovery */
+        atomic_thread_fence(memory_order_acquire);
+        r = call_take(port, call, message, size);
+        if (r != VRD_ERR_CHANNEL_EMPTY)
+            return r;
+        if (lost != 0)
+            return lost;
+        if (port_news(port)) {
+            sender_attend(port); /* if the link is lost, all its calls are told */
+            continue;
+        }
+        if (deadline != CLOCK_NEVER && clock_now() >= deadline)
+            return VRD_ERR_TIMEOUT;
+        r = port_wait(port, cap, &wait.wait, deadline);
+        if (r < 0)
+            return r;
+    }
+}
+
+int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_message *message,
+                size_t size, int64_t deadline)
+{
+    int r = call_await(port, cap, &call, message, size, deadline);
+
+    switch (r) {
+    case VRD_ERR_INVALID_CAPABILITY:
+        return r; /* `calls` went with the capability */
+    case VRD_ERR_PEER_CORRUPT:
+        if (call.calls == port->sender.calls)
+            sender_corrupt(port);
+        break;
+    case VRD_ERR_TIMEOUT:
+        reply_abandon(&call.calls->replies, call.entry);
+        break;
+    default:
+        if (call.calls->lost == 0)
+            reply_end(&call.calls->replies, call.entry);
+        break;
+    }
+    call_end(port, call.calls);
+    return r;
+}
+
+int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message)
+{
+    struct reply_buffer *waiting;
+    struct segment segment;
+    int r;
+
+    if (!s->calls || frame->count == 0 || frame->count > REPLY_ENTRIES ||
+        frame->bytes > reply_buffer_size(max_message))
+        return VRD_ERR_PEER_CORRUPT;
+    r = segment_import(fd, frame->bytes, &segment);
+    if (r < 0)
+        return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    waiting = &s->calls->inbox[frame->count - 1];
+    segment_unmap(&waiting->segment); /* for an answer that nobody waited for */
+    *waiting = (struct reply_buffer){ .segment = segment, .number = frame->extension };
+    return 0;
+}

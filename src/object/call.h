@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * call.h - the calling side: the calls that threads of this process have under way over one link.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <veridian/capability.h>
+
+#include "link/reply.h"
+
+struct frame;
+struct port;
+struct sender;
+
+/*
+ * Made with a link's first call. It outlives the link for as long as there are threads that have not
+ * yet looked whether their answer came before the end. With the pin, except where said.
+ */
+struct calls {
+    struct reply_reader replies;
+    uint32_t users;      /* threads that wait for an answer                                    */
+    uint32_t hungry;     /* threads that wait for an entry                                     */
+    int lost;            /* why the link is over; 0: it is not                                 */
+    struct segment peer; /* the owner's segment, once the link is over                         */
+    struct calls *next;  /* of those whose link is over                                        */
+
+    /* with the control lock */
+    struct reply_buffer inbox[REPLY_ENTRIES]; /* buffers on their way to `replies` */
+    bool starved; /* a frame was lost for want of memory or descriptors */
+};
+
+/* Which call: the thread's own. */
+struct call {
+    struct calls *calls;
+    int entry;
+};
+
+/* All with the pin held, except where said. */
+
+/*
+ * An entry for a call that is to be written next: 0, VRD_ERR_ENDPOINT_BUSY or VRD_ERR_OUT_OF_MEMORY.
+ * *ret_entry counts from 1, as in struct ring_message.
+ */
+int call_pick(struct port *port, uint32_t *ret_entry);
+
+/* The call was published; has to be ended. */
+hot_inline void call_begin(struct calls *calls, int entry, uint32_t sequence)
+{
+    calls->users++;
+    reply_begin(&calls->replies, entry, sequence);
+}
+
+/* Waits for an entry; as port_wait. */
+int call_hunger(struct port *port, vrd_cap_t cap, int64_t deadline);
+
+/*
+ * Waits for the answer, and ends the call. 0 with `message` filled; or MESSAGE_TOO_LARGE (len is
+ * set), TIMEOUT, PEER_GONE, REVOKED, PEER_CORRUPT, OUT_OF_MEMORY, all with the pin held; or
+ * INVALID_CAPABILITY with the pin given back: the capability was closed meanwhile.
+ */
+int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_message *message,
+                size_t size, int64_t deadline);
+
+/* Ends a call whose entry is free again, or whose link is over. */
+void call_end(struct port *port, struct calls *calls);
+
+/* The owner has answered the HELLO. */
+void calls_answered(struct sender *s);
+
+/* The link is over. Takes the owner's segment from `s` if anyone needs it. Also with the control lock. */
+void calls_detach(struct sender *s, int error);
+
+/* The capability is closed, or the process is a forked child: nobody waits any more. */
+void calls_free(struct sender *s);
+
+/* With the control lock only: a buffer for answers came. 0 or VRD_ERR_*; `fd` stays the caller's. */
+int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message);

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/reply.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <veridian/error.h>
+
+#include "base/error.h"
+#include "cap/frame.h"
+#include "object/control.h"
+#include "object/link.h"
+#include "object/port.h"
+#include "object/reactor.h"
+#include "object/source.h"
+#include "os/fd.h"
+#include "os/futex.h"
+#include "os/socket.h"
+
+#define PENDING_FIRST 16
+
+int pending_init(struct pending *pending)
+{
+    struct pending_call *calls = calloc(PENDING_FIRST, sizeof(*calls));
+
+    if (!calls)
+        return VRD_ERR_OUT_OF_MEMORY;
+    *pending = (struct pending){ .calls = calls, .mask = PENDING_FIRST - 1 };
+    return 0;
+}
+
+void pending_deinit(struct pending *pending)
+{
+    free(pending->calls);
+    *pending = (struct pending){ 0 };
+}
+
+void pending_forget(struct pending *pending)
+{
+    if (pending->calls)
+        memset(pending->calls, 0, ((size_t)pending->mask + 1) * sizeof(*pending->calls));
+    pending->count = 0;
+}
+
+int pending_reserve(struct pending *pending)
+{
+    uint32_t mask = pending->mask * 2 + 1;
+    struct pending_call *calls;
+
+    if (pending->count <= pending->mask / 2)
+        return 0;
+    calls = calloc((size_t)mask + 1, sizeof(*calls));
+    if (!calls)
+        return VRD_ERR_OUT_OF_MEMORY;
+    /* different modulo the old size, so also modulo the new one */
+    for (uint32_t i = 0; i <= pending->mask; i++)
+        calls[pending->calls[i].serial & mask] = pending->calls[i];
+    free(pending->calls);
+    pending->calls = calls;
+    pending->mask = mask;
+    return 0;
+}
+
+/* The next serial whose place is free: at least half of all are. */
+static uint64_t reply_serial(struct port *port)
+{
+    const struct pending *pending = &port->receiver.pending;
+
+    do
+        port->serial = (port->serial + 1) & REPLY_SERIAL_MASK;
+    while (port->serial == 0 || pending->calls[port->serial & pending->mask].serial != 0);
+    return port->serial;
+}
+
+vrd_cap_t reply_new(struct port *port, struct link *link, uint32_t entry, uint32_t sequence)
+{
+    struct pending *pending = &port->receiver.pending;
+    uint64_t serial;
+
+    if (!reply_expect(&link->replies, entry))
+        return VRD_CAP_NONE;
+    serial = reply_serial(port);
+    pending->calls[serial & pending->mask] = (struct pending_call){
+        .serial = serial, .link = link, .sequence = sequence, .entry = (uint16_t)entry
+    };
+    pending->count++;
+    link->serials[entry] = serial;
+    return REPLY_FLAG | serial << HANDLE_INDEX_BITS | (port->handle.cap & HANDLE_INDEX_MAX);
+}
+
+int reply_heed(struct link *link, uint32_t entry, uint64_t notice)
+{
+    switch ((notice >> 40) & 0xff) {
+    case RING_FUTEX:
+        futex_wake(&link->replies.entries[entry].word, true);
+        return 0;
+    case RING_TETHER:
+        link_ring_tether(link);
+        return 0;
+    case RING_CANCELLED:
+        return VRD_ERR_TIMEOUT;
+    default:
+        return 0;
+    }
+}
+
+int reply_refuse(struct link *link, uint32_t entry, uint32_t sequence)
+{
+    if (!reply_expect(&link->replies, entry))
+        return VRD_ERR_PEER_CORRUPT;
+    reply_write_none(&link->replies, entry, sequence);
+    reply_heed(link, entry, reply_notice(&link->replies, entry, sequence));
+    return 0;
+}
+
+/* An answer that does not fit the entry needs a buffer: made, and told, before the answer. */
+static int reply_prepare(struct link *link, uint32_t entry, size_t len)
+{
+    struct frame frame = { .type = FRAME_ATTACH,
+                           .count = entry + 1,
+                           .bytes = reply_buffer_size(len) };
+    uint8_t buf[FRAME_SIZE];
+    struct segment segment;
+    fd_auto fd = -1;
+    int r;
+
+    if (len <= SLOT_INLINE_MAX || reply_writer_fits(&link->replies, entry, len))
+        return 0;
+    frame.extension = reply_writer_next(&link->replies, entry);
+    if (frame.extension == 0)
+        return VRD_ERR_OUT_OF_MEMORY;
+    r = segment_create(frame.bytes, &segment, &fd);
+    if (r < 0)
+        return error_from_errno(-r);
+    frame_encode(&frame, buf);
+    control_lock();
+    r = link->tether ? socket_send(link->tether->fd, buf, sizeof(buf), &fd, 1) : -EPIPE;
+    control_unlock();
+    reactor_sent();
+    if (r < 0) {
+        segment_unmap(&segment);
+        return r == -EAGAIN ? VRD_ERR_QUOTA_EXCEEDED : error_from_errno(-r);
+    }
+    reply_writer_attach(&link->replies, entry, segment);
+    return 0;
+}
+
+int reply_send(struct port *port, struct pending_call *call, const struct ring_message *message)
+{
+    struct link *link = call->link;
+    uint32_t entry = call->entry, sequence = call->sequence;
+    int error = call->error, told, r = 0;
+
+    reply_take(&port->receiver.pending, call);
+    if (!link)
+        return error;
+    if (link->ending)
+        r = VRD_ERR_PEER_GONE;
+    else if (message->len > port->max_message)
+        r = VRD_ERR_MESSAGE_TOO_LARGE;
+    else if (!message->data && message->len > 0)
+        r = VRD_ERR_INVALID_ARGUMENT;
+    else
+        r = reply_prepare(link, entry, message->len);
+    if (r == 0)
+        reply_write(&link->replies, entry, sequence, message);
+    else
+        reply_write_none(&link->replies, entry, sequence);
+    told = reply_heed(link, entry, reply_notice(&link->replies, entry, sequence));
+    return r < 0 ? r : told;
+}
+
+void reply_drop(struct port *port, struct pending_call *call)
+{
+    struct link *link = call->link;
+    uint32_t entry = call->entry, sequence = call->sequence;
+
+    reply_take(&port->receiver.pending, call);
+    if (!link)
+        return;
+    reply_write_none(&link->replies, entry, sequence);
+    reply_heed(link, entry, reply_notice(&link->replies, entry, sequence));
+}
+
+void reply_forget(struct receiver *rx, struct link *link, int error)
+{
+    for (uint32_t left = link->replies.pending; left != 0; left &= left - 1) {
+        uint64_t serial = link->serials[__builtin_ctz(left)];
+        struct pending_call *call = &rx->pending.calls[serial & rx->pending.mask];
+
+        call->link = NULL;
+        call->error = (int16_t)error;
+    }
+}
