@@ -77,25 +77,110 @@ static int call_held(struct port *port, vrd_cap_t cap, struct ring_message *requ
     return r;
 }
 
-static __attribute__((noinline)) ssize_t call_slow(vrd_cap_t cap, const void *request, size_t len,
-                                                   void *reply, size_t size, int64_t timeout_ns)
+/* Large, or no room, or news. Pin held; gives it back. */
+static __attribute__((noinline)) ssize_t call_plain(struct port *port, vrd_cap_t cap,
+                                                    const void *request, size_t len, void *reply,
+                                                    size_t size, int64_t timeout_ns)
 {
     struct ring_message out = { .data = transfer_unconst(request), .len = len };
     struct ring_message in = { .data = reply };
-    struct port *port;
-    int r;
+    int r = call_held(port, cap, &out, &in, size, timeout_ns);
 
-    port = gate_enter(cap, VRD_RIGHT_SEND, &r);
-    if (!port)
-        return r;
-    r = call_held(port, cap, &out, &in, size, timeout_ns);
     return r < 0 ? r : (ssize_t)in.len;
+}
+
+/* The pin is not to be had by its bias. */
+static __attribute__((noinline)) ssize_t call_slow(vrd_cap_t cap, const void *request, size_t len,
+                                                   void *reply, size_t size, int64_t timeout_ns)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+
+    return port ? call_plain(port, cap, request, len, reply, size, timeout_ns) : r;
+}
+
+/* Sent, and the answer is not there, or not plain. Pin held; gives it back. */
+static __attribute__((noinline)) ssize_t call_wait(struct port *port, vrd_cap_t cap,
+                                                   struct call call, void *reply, size_t size,
+                                                   int64_t timeout_ns)
+{
+    struct ring_message in = { .data = reply };
+    int r = call_finish(port, cap, call, &in, size, clock_deadline(timeout_ns));
+
+    if (r != VRD_ERR_INVALID_CAPABILITY)
+        gate_leave(port);
+    return r < 0 ? r : (ssize_t)in.len;
+}
+
+/* The server asked for something. Pin held; gives it back. */
+static __attribute__((noinline)) ssize_t call_heed(struct port *port, vrd_cap_t cap,
+                                                   struct call call, void *reply, size_t size,
+                                                   int64_t timeout_ns, uint64_t notice)
+{
+    int r = sender_heed(port, notice);
+
+    if (r == 0)
+        return call_wait(port, cap, call, reply, size, timeout_ns);
+    call_end(port, call.calls);
+    gate_leave(port);
+    return r;
+}
+
+hot_inline ssize_t call_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
+                                const void *request, size_t len, void *reply, size_t size,
+                                int64_t timeout_ns)
+{
+    struct ring_writer *w = &port->sender.ring;
+    struct call call;
+    uint64_t notice, word;
+    ssize_t n;
+
+    if (unlikely(!gate_try(self, port, cap)))
+        return call_slow(cap, request, len, reply, size, timeout_ns);
+    call.calls = port->sender.calls;
+    if (unlikely(!call.calls || !request || !reply || len > port->sender.small_max ||
+                 /* relaxed: it says "look closer"; looking takes the lock */
+                 atomic_load_explicit(&port->attention, memory_order_relaxed) != 0))
+        return call_plain(port, cap, request, len, reply, size, timeout_ns);
+    call.entry = reply_pick_quickly(&call.calls->replies, w->position + 1);
+    if (unlikely(call.entry < 0 || !ring_write_call(w, request, len, (unsigned)call.entry)))
+        return call_plain(port, cap, request, len, reply, size, timeout_ns);
+    call_begin(call.calls, call.entry, w->position);
+    notice = sender_notice_one(w);
+    if (unlikely(notice != 0))
+        return call_heed(port, cap, call, reply, size, timeout_ns, notice);
+    if (unlikely(timeout_ns == 0 || !call_look_quickly(&call, &word)))
+        return call_wait(port, cap, call, reply, size, timeout_ns);
+    n = slot_is_small(word) ? reply_copy_small(&call.calls->replies, call.entry, word, reply, size)
+                            : -1;
+    if (unlikely(n < 0))
+        return call_wait(port, cap, call, reply, size, timeout_ns);
+    reply_end(&call.calls->replies, call.entry);
+    call_end(port, call.calls);
+    gate_leave_biased(self);
+    return n;
+}
+
+/* Through another capability than this thread's last. */
+static __attribute__((noinline)) ssize_t call_other(vrd_cap_t cap, const void *request, size_t len,
+                                                    void *reply, size_t size, int64_t timeout_ns)
+{
+    struct port *port = gate_recall(pin_self, cap, GATE_SEND);
+
+    return port ? call_through(pin_self, port, cap, request, len, reply, size, timeout_ns)
+                : call_slow(cap, request, len, reply, size, timeout_ns);
 }
 
 ssize_t vrd_call(vrd_cap_t cap, const void *request, size_t len, void *reply, size_t size,
                  int64_t timeout_ns)
 {
-    return call_slow(cap, request, len, reply, size, timeout_ns);
+    struct pin_thread *self = pin_self;
+    struct port *port = gate_recent(self, cap, GATE_SEND);
+
+    if (unlikely(!timeout_valid(timeout_ns)))
+        return call_slow(cap, request, len, reply, size, timeout_ns);
+    return likely(port) ? call_through(self, port, cap, request, len, reply, size, timeout_ns)
+                        : call_other(cap, request, len, reply, size, timeout_ns);
 }
 
 int vrd_call_message(vrd_cap_t cap, const struct vrd_message *request, struct vrd_message *reply,
@@ -146,21 +231,84 @@ static int receive_call_held(struct port *port, vrd_cap_t cap, struct vrd_messag
     return r;
 }
 
-int vrd_receive_call(vrd_cap_t cap, struct vrd_message *request, vrd_cap_t *ret_reply,
-                     int64_t timeout_ns)
+static __attribute__((noinline)) int receive_call_slow(vrd_cap_t cap, struct vrd_message *request,
+                                                       vrd_cap_t *ret_reply, int64_t timeout_ns)
 {
-    struct port *port;
     int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
 
-    if (!request || !ret_reply || !message_reserved_zero(request))
-        return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
     if (!port)
         return r;
     r = receive_call_held(port, cap, request, ret_reply, timeout_ns);
     if (r == 0)
         gate_leave(port);
     return r;
+}
+
+/* A small call that is there already, or very soon, from the one link that is looked at. */
+hot_inline bool receive_call_small(struct port *port, struct vrd_message *request,
+                                   vrd_cap_t *ret_reply, int64_t timeout_ns)
+{
+    struct receiver *rx = &port->receiver;
+    const struct slot *slot;
+    struct link *link = rx->current;
+    struct ring_message in = { 0 };
+    uint64_t word, notice;
+    uint32_t entry;
+    ssize_t n;
+
+    if (unlikely(rx->budget == 0 || !request->data || !rx->pending.calls ||
+                 rx->pending.count > rx->pending.mask / 2))
+        return false;
+    slot = ring_slot(&link->ring);
+    word = slot_load(slot);
+    if (unlikely(ring_state(&link->ring, word) != RING_READY) &&
+        (timeout_ns == 0 || !transfer_look(port, slot, &word)))
+        return false;
+    entry = slot_caller(word) - 1;
+    if (unlikely(!slot_is_small_call(word) || (link->replies.pending & UINT32_C(1) << entry)))
+        return false;
+    n = slot_copy_small(slot, word, request->data, request->size);
+    if (unlikely(n < 0))
+        return false;
+    ring_advance(&link->ring, word);
+    notice = receiver_took(rx, link);
+    *ret_reply = reply_new(port, link, entry, link->ring.position);
+    in.len = (size_t)n;
+    message_in(request, &in, link);
+    if (unlikely(notice != 0))
+        link_ring(link, notice);
+    return true;
+}
+
+hot_inline int receive_call(vrd_cap_t cap, struct vrd_message *request, vrd_cap_t *ret_reply,
+                            int64_t timeout_ns)
+{
+    struct pin_thread *self = pin_self;
+    struct port *port = gate_recent(self, cap, GATE_RECEIVE);
+
+    if (unlikely(!port))
+        port = gate_recall(self, cap, GATE_RECEIVE);
+    if (unlikely(!port || !timeout_valid(timeout_ns) || !gate_try(self, port, cap)))
+        return receive_call_slow(cap, request, ret_reply, timeout_ns);
+    if (unlikely(!receive_call_small(port, request, ret_reply, timeout_ns))) {
+        int r = receive_call_held(port, cap, request, ret_reply, timeout_ns);
+
+        if (r < 0)
+            return r;
+        gate_leave(port);
+        return 0;
+    }
+    gate_leave_biased(self);
+    return 0;
+}
+
+int vrd_receive_call(vrd_cap_t cap, struct vrd_message *request, vrd_cap_t *ret_reply,
+                     int64_t timeout_ns)
+{
+    if (!request || !ret_reply || !message_reserved_zero(request))
+        return VRD_ERR_INVALID_ARGUMENT;
+    return receive_call(cap, request, ret_reply, timeout_ns);
 }
 
 /* Uses it up without an answer. */
@@ -177,7 +325,7 @@ static int reply_waste(vrd_cap_t reply)
     return 0;
 }
 
-static int reply_out(vrd_cap_t reply, const struct ring_message *message)
+static __attribute__((noinline)) int reply_out(vrd_cap_t reply, const struct ring_message *message)
 {
     struct pending_call *call;
     int r;
@@ -190,10 +338,49 @@ static int reply_out(vrd_cap_t reply, const struct ring_message *message)
     return r;
 }
 
+/* A small answer to a caller in good order. Pin held. */
+hot_inline bool reply_small(struct port *port, vrd_cap_t reply, const void *data, size_t len,
+                            int *ret)
+{
+    struct pending *pending = &port->receiver.pending;
+    struct pending_call *call = likely(pending->calls) ? reply_find(pending, reply) : NULL;
+    uint32_t entry, sequence;
+    struct link *link;
+    uint64_t notice;
+
+    if (unlikely(!call || !call->link || call->link->ending || !data || len > SLOT_INLINE_MAX ||
+                 len > port->max_message))
+        return false;
+    link = call->link;
+    entry = call->entry;
+    sequence = call->sequence;
+    reply_write_small(&link->replies, entry, sequence, data, len); /* first: someone waits for it */
+    reply_take(pending, call);
+    notice = reply_notice(&link->replies, entry, sequence);
+    *ret = unlikely(notice != 0) ? reply_heed(link, entry, notice) : 0;
+    return true;
+}
+
 int vrd_reply(vrd_cap_t reply, const void *data, size_t len)
 {
     const struct ring_message message = { .data = transfer_unconst(data), .len = len };
+    struct pin_thread *self = pin_self;
+    vrd_cap_t cap = self ? self->recent[GATE_RECEIVE].key : VRD_CAP_NONE;
+    int r;
 
+    /* an answer to what this thread has received last, or from where */
+    if (likely(((cap ^ reply) & HANDLE_INDEX_MAX) == 0 && cap != VRD_CAP_NONE &&
+               cap_is_reply(reply))) {
+        struct port *port = self->recent[GATE_RECEIVE].value;
+
+        if (likely(gate_try(self, port, cap))) {
+            bool done = reply_small(port, reply, data, len, &r);
+
+            gate_leave_biased(self);
+            if (likely(done))
+                return r;
+        }
+    }
     return reply_out(reply, &message);
 }
 
@@ -211,19 +398,26 @@ int vrd_reply_message(vrd_cap_t reply, const struct vrd_message *message)
     return reply_out(reply, &out);
 }
 
+/* The caller's own troubles are not those of a server's loop. */
+static bool reply_failed(int r)
+{
+    return r < 0 && r != VRD_ERR_TIMEOUT && r != VRD_ERR_PEER_GONE && r != VRD_ERR_REVOKED;
+}
+
 int vrd_reply_receive(vrd_cap_t cap, vrd_cap_t *reply, const void *data, size_t len,
                       struct vrd_message *next, int64_t timeout_ns)
 {
     vrd_cap_t last;
-    int r = 0;
+    int r;
 
     if (!reply)
         return VRD_ERR_INVALID_ARGUMENT;
     last = *reply;
+    r = last != VRD_CAP_NONE ? vrd_reply(last, data, len) : 0;
     *reply = VRD_CAP_NONE;
-    if (last != VRD_CAP_NONE)
-        r = vrd_reply(last, data, len);
-    if (r < 0 && r != VRD_ERR_TIMEOUT && r != VRD_ERR_PEER_GONE && r != VRD_ERR_REVOKED)
+    if (unlikely(reply_failed(r)))
         return r;
-    return vrd_receive_call(cap, next, reply, timeout_ns);
+    if (!next || !message_reserved_zero(next))
+        return VRD_ERR_INVALID_ARGUMENT;
+    return receive_call(cap, next, reply, timeout_ns);
 }

@@ -32,16 +32,6 @@ struct ring_message message_out(const struct vrd_message *message)
                                   .flags = message->flags };
 }
 
-void message_in(struct vrd_message *message, const struct ring_message *in, const struct link *link)
-{
-    message->opcode = in->opcode;
-    message->flags = in->flags;
-    message->badge = link->badge;
-    message->len = in->len;
-    message->n_caps = 0;
-    message->source = link ? link->source : (struct vrd_source){ 0 };
-}
-
 int vrd_send_message(vrd_cap_t cap, const struct vrd_message *message, int64_t timeout_ns)
 {
     struct ring_message out;

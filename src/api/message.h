@@ -15,5 +15,13 @@ int message_check_send(const struct vrd_message *message);
 struct ring_message message_out(const struct vrd_message *message);
 
 /* What came over `link`; NULL: as an answer, whose source is not told. */
-void message_in(struct vrd_message *message, const struct ring_message *in,
-                const struct link *link);
+static inline void message_in(struct vrd_message *message, const struct ring_message *in,
+                              const struct link *link)
+{
+    message->opcode = in->opcode;
+    message->flags = in->flags;
+    message->badge = link ? link->badge : 0;
+    message->len = in->len;
+    message->n_caps = 0;
+    message->source = link ? link->source : (struct vrd_source){ 0 };
+}

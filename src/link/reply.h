@@ -107,6 +107,14 @@ hot_inline enum ring_state reply_state(const struct reply_reader *r, int entry, 
     return likely((uint32_t)word == r->before[entry]) ? RING_EMPTY : RING_CORRUPT;
 }
 
+/* Copies a plain inline answer out: its length, or -1: reply_read finds out why not. */
+hot_inline ssize_t reply_copy_small(struct reply_reader *r, int entry, uint64_t word, void *buf,
+                                    size_t size)
+{
+    r->last = word;
+    return slot_copy_small(&r->entries[entry], word, buf, size);
+}
+
 /*
  * Reads any answer into `message` (data, at most `size` bytes; len is set, also when it is too
  * large). 0, RING_NEEDS_EXTENSION, VRD_ERR_MESSAGE_TOO_LARGE, VRD_ERR_PEER_GONE (there will be no

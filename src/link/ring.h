@@ -249,6 +249,14 @@ hot_inline void ring_advance(struct ring_reader *r, uint64_t word)
     ring_publish_cursor(r);
 }
 
+/* The same of a call. */
+hot_inline bool slot_is_small_call(uint64_t word)
+{
+    unsigned kind = (unsigned)(word >> 40) & 0xff;
+
+    return (kind & ~slot_call(REPLY_ENTRIES - 1) & 0xff) == SLOT_INLINE && (kind & SLOT_CALL) != 0;
+}
+
 /* A plain inline message, for slot_copy_small? */
 hot_inline bool slot_is_small(uint64_t word)
 {

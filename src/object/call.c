@@ -11,9 +11,11 @@
 #include "object/control.h"
 #include "object/port.h"
 #include "object/source.h"
+#include "os/cpu.h"
 #include "os/futex.h"
 
 #define HUNGER_NS 1000000 /* nobody rings for the answer to a call that was abandoned */
+#define LOOKS 1024        /* for about as long as an answer takes that is on its way */
 #define FETCHES 8         /* so many drains take more than a socket's queue can hold */
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -118,14 +120,37 @@ int call_hunger(struct port *port, vrd_cap_t cap, int64_t deadline)
     return port_nap(port, cap, left < HUNGER_NS ? left : HUNGER_NS);
 }
 
-void call_end(struct port *port, struct calls *calls)
+void call_end_slowly(struct port *port, struct calls *calls)
 {
-    if (--calls->users == 0 && calls->lost != 0) {
-        calls_forget(&port->sender, calls);
-    } else if (unlikely(calls->hungry > 0)) {
+    if (calls->hungry > 0) {
         calls->hungry = 0;
         port_wake(port);
     }
+    if (calls->users == 0 && calls->lost != 0)
+        calls_forget(&port->sender, calls);
+}
+
+bool call_look_quickly(const struct call *call, uint64_t *ret_word)
+{
+    const struct reply_reader *replies = &call->calls->replies;
+    const struct slot *slot = &replies->entries[call->entry];
+    uint32_t awaited = replies->sequence[call->entry];
+    int looks = LOOKS;
+
+    if (slot_cpu(replies->last) != 0 && slot_cpu(replies->last) == cpu_current()) {
+        cpu_yield(); /* the server cannot run while we look */
+        looks = 1;
+    }
+    for (int i = 0; i < looks; i++) {
+        uint64_t word = slot_load(slot);
+
+        if ((uint32_t)word == awaited) {
+            *ret_word = word;
+            return true;
+        }
+        cpu_look_again();
+    }
+    return false;
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */

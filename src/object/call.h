@@ -63,8 +63,19 @@ int call_hunger(struct port *port, vrd_cap_t cap, int64_t deadline);
 int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_message *message,
                 size_t size, int64_t deadline);
 
+/* Looks for the answer a little, before anything slower is tried. */
+bool call_look_quickly(const struct call *call, uint64_t *ret_word);
+
+/* The rest of call_end. */
+void call_end_slowly(struct port *port, struct calls *calls);
+
 /* Ends a call whose entry is free again, or whose link is over. */
-void call_end(struct port *port, struct calls *calls);
+hot_inline void call_end(struct port *port, struct calls *calls)
+{
+    calls->users--;
+    if (unlikely(calls->lost != 0 || calls->hungry > 0))
+        call_end_slowly(port, calls);
+}
 
 /* The owner has answered the HELLO. */
 void calls_answered(struct sender *s);
