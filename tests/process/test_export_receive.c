@@ -216,11 +216,11 @@ static void test_more_invitations_than_can_move(void **state)
         EXPECT(vrd_cap_export(ends.send, VRD_RIGHT_SEND | (i % 2 ? VRD_RIGHT_GRANT : 0),
                               &invitations[i]),
                0);
-    numbered_send(ends.send, 0, 0, 8);
     EXPECT(vrd_cap_export(ends.receive, VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT, &moved),
            VRD_ERR_QUOTA_EXCEEDED);
     EXPECT(moved, -77);
     /* All is as it was. */
+    numbered_send(ends.send, 0, 0, 8);
     numbered_receive(ends.receive, 0, 0, 8);
     for (size_t i = 0; i < 800; i++)
         EXPECT(close(invitations[i]), 0);
