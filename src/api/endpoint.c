@@ -348,8 +348,8 @@ hot_inline bool reply_small(struct port *port, vrd_cap_t reply, const void *data
     struct link *link;
     uint64_t notice;
 
-    if (unlikely(!call || !call->link || call->link->ending || !data || len > SLOT_INLINE_MAX ||
-                 len > port->max_message))
+    if (unlikely(port_news(port) || !call || !call->link || call->link->ending || !data ||
+                 len > SLOT_INLINE_MAX || len > port->max_message))
         return false;
     link = call->link;
     entry = call->entry;

@@ -244,8 +244,7 @@ bool receiver_refresh(struct port *port)
     return true;
 }
 
-/* Takes over what the reactor posted. */
-static void receiver_adopt(struct port *port)
+void receiver_adopt(struct port *port)
 {
     struct receiver *rx = &port->receiver;
 

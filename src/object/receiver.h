@@ -74,6 +74,9 @@ bool receiver_take_more(struct port *port, struct ring_message *message, size_t 
 /* Looks at the sockets, where that is due, before EMPTY is said. True: it did, take again. */
 bool receiver_refresh(struct port *port);
 
+/* Takes over what the reactor posted. Pin held. */
+void receiver_adopt(struct port *port);
+
 int receiver_discard(struct port *port);
 
 /* Waits for a message; see port_wait. */

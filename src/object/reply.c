@@ -147,10 +147,14 @@ static int reply_prepare(struct link *link, uint32_t entry, size_t len)
 
 int reply_send(struct port *port, struct pending_call *call, const struct ring_message *message)
 {
-    struct link *link = call->link;
     uint32_t entry = call->entry, sequence = call->sequence;
-    int error = call->error, told, r = 0;
+    struct link *link;
+    int error, told, r;
 
+    if (port_news(port)) /* is the caller still there? */
+        receiver_adopt(port);
+    link = call->link;
+    error = call->error;
     reply_take(&port->receiver.pending, call);
     if (!link)
         return error;

@@ -6,7 +6,7 @@
  *
  *   bits  0..19  index of the endpoint's handle
  *   bits 20..61  serial of the call
- *   bit  62      set; never in the number of anything else
+ *   bits 62..63  1; never in the number of anything else
  */
 #pragma once
 
@@ -26,7 +26,7 @@ struct receiver;
 
 static inline bool cap_is_reply(vrd_cap_t cap)
 {
-    return (cap & REPLY_FLAG) != 0;
+    return cap >> 62 == 1;
 }
 
 /* A call that awaits its answer. */
