@@ -119,4 +119,6 @@ VRD_API int vrd_cap_import(int fd, vrd_cap_t *ret);
 
 VRD_END_DECLS
 
+#include <veridian/name.h> /* publish and connect */
+
 #endif

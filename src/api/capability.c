@@ -5,6 +5,7 @@
 #include <veridian/channel.h>
 
 #include "api/gate.h"
+#include "api/passing.h"
 #include "base/error.h"
 #include "cap/frame.h"
 #include "object/control.h"
@@ -107,6 +108,18 @@ static struct port *grant_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
     return gate_enter(cap, VRD_RIGHT_SEND, ret_error); /* an endpoint's other side */
 }
 
+/* What to say to who gets a capability derived from that of `port`. Pin held. */
+static struct frame greeting_of(const struct port *port, uint32_t rights)
+{
+    return (struct frame){ .type = FRAME_GREETING_SEND,
+                           .slots = port->capacity,
+                           .max_message = port->max_message,
+                           .rights = rights,
+                           .badge = port->badge,
+                           .depth = port->depth + 1,
+                           .object = (uint16_t)port->object };
+}
+
 /* --- derive ----------------------------------------------------------------------------------- */
 
 /* A port like `origin`, over a socket whose other end goes to the owner. Pin of `origin` held. */
@@ -132,7 +145,8 @@ static int derive_port(const struct port *origin, uint32_t rights, uint64_t badg
     return port ? 0 : VRD_ERR_OUT_OF_MEMORY;
 }
 
-static int derive_held(struct port *port, uint32_t rights, uint64_t badge, vrd_cap_t *ret)
+/* Asks the owner for a derived right and keeps the near end of its socket. Pin held. */
+static int derive_held(struct port *port, uint32_t rights, uint64_t badge, int *ret_near)
 {
     fd_auto near = -1;
     fd_auto far = -1;
@@ -146,20 +160,51 @@ static int derive_held(struct port *port, uint32_t rights, uint64_t badge, vrd_c
     near = pair[0];
     far = pair[1];
     r = sender_derive_kept(port, rights, badge, far);
-    return r < 0 ? r : derive_port(port, rights, badge != 0 ? badge : port->badge, &near, ret);
+    if (r == 0)
+        *ret_near = fd_take(&near);
+    return r;
+}
+
+/* The port to derive from, with the pin; NULL: *ret_error says why. */
+static struct port *derive_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
+{
+    *ret_error = VRD_ERR_INVALID_ARGUMENT;
+    if ((rights & ~RIGHTS_SENDER) != 0 || !(rights & VRD_RIGHT_SEND))
+        return NULL;
+    return grant_enter(cap, rights, ret_error);
 }
 
 static int derive(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret)
 {
     struct port *port;
+    fd_auto near = -1;
     int r;
 
-    if (!ret || (rights & ~RIGHTS_SENDER) != 0 || !(rights & VRD_RIGHT_SEND))
+    if (!ret)
         return VRD_ERR_INVALID_ARGUMENT;
-    port = grant_enter(cap, rights, &r);
+    port = derive_enter(cap, rights, &r);
     if (!port)
         return r;
-    r = derive_held(port, rights, badge, ret);
+    r = derive_held(port, rights, badge, &near);
+    if (r == 0)
+        r = derive_port(port, rights, badge != 0 ? badge : port->badge, &near, ret);
+    gate_leave(port);
+    return r;
+}
+
+int passing_derive(vrd_cap_t cap, uint32_t rights, int *ret_fd, struct frame *ret_greeting)
+{
+    struct port *port;
+    int r;
+
+    port = derive_enter(cap, rights, &r);
+    if (!port)
+        return r;
+    r = derive_held(port, rights | VRD_RIGHT_GRANT, 0, ret_fd);
+    if (r == 0) {
+        *ret_greeting = greeting_of(port, rights);
+        ret_greeting->depth++; /* one for the socket, one for who gets it */
+    }
     gate_leave(port);
     return r;
 }
@@ -179,13 +224,7 @@ int vrd_cap_derive_badged(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_ca
 /* The invitation is greeted from the owner's end, which then goes to the owner. */
 static int export_send(struct port *port, uint32_t rights, int far)
 {
-    struct frame greeting = { .type = FRAME_GREETING_SEND,
-                              .slots = port->capacity,
-                              .max_message = port->max_message,
-                              .rights = rights,
-                              .badge = port->badge,
-                              .depth = port->depth + 1,
-                              .object = (uint16_t)port->object };
+    const struct frame greeting = greeting_of(port, rights);
     uint8_t buf[FRAME_SIZE];
     int r;
 
@@ -230,7 +269,7 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
 /* --- import ----------------------------------------------------------------------------------- */
 
 /* A capability to send: HELLO goes out at once, over the invitation, which is used up by it. */
-static int import_send(const struct frame *greeting, int fd, vrd_cap_t *ret)
+int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret)
 {
     /* the ring will be our memory, and who greets us may be anyone */
     uint32_t slots =
@@ -422,7 +461,7 @@ int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
         return r;
     switch (greeting.type) {
     case FRAME_GREETING_SEND:
-        return import_send(&greeting, fd, ret);
+        return passing_import(&greeting, fd, ret);
     case FRAME_GREETING_RECEIVE:
         return import_receive(&greeting, &datagram, fd, ret);
     default:

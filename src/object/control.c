@@ -9,6 +9,7 @@
 #include <veridian/error.h>
 
 #include "base/macro.h"
+#include "object/name.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -54,6 +55,7 @@ static void control_setup(void)
     pid = process_self();
     if (inherited) {
         reactor_after_fork(sources_after_fork());
+        name_after_fork();
         port_after_fork();
     }
     inherited = true;
@@ -129,4 +131,9 @@ void control_bury(struct datagram *datagram)
 pid_t control_pid(void)
 {
     return pid;
+}
+
+bool control_is_own(void)
+{
+    return epoch && atomic_load_explicit(&epoch->state, memory_order_acquire) == READY;
 }

@@ -27,3 +27,6 @@ void control_bury(struct datagram *datagram);
 
 /* This process. */
 pid_t control_pid(void);
+
+/* Has this very process used the library? Not so a forked child that only inherited it. */
+bool control_is_own(void);

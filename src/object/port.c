@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "object/control.h"
+#include "object/name.h"
 #include "object/reactor.h"
 #include "os/cpu.h"
 
@@ -98,6 +99,7 @@ void port_close(struct port *port)
         sender_close(port);
     else
         receiver_close(port);
+    name_forget(port->handle.cap);
     port->handle.cap = VRD_CAP_NONE;
     port->handle.rights = 0;
     port_post(port);

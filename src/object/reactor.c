@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "object/control.h"
+#include "object/name.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/process.h"
@@ -59,6 +60,7 @@ static bool reactor_turn(void)
         reactor_dispatch(tokens[i]);
     fed = !starved;
     control_unlock();
+    name_admit();
     return fed;
 }
 

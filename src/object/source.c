@@ -10,6 +10,7 @@
 #include "base/macro.h"
 #include "cap/node.h"
 #include "object/control.h"
+#include "object/name.h"
 #include "object/reactor.h"
 #include "object/receiver.h"
 #include "object/sender.h"
@@ -189,8 +190,16 @@ void reactor_dispatch(uint64_t token)
 
     if (!source || source->serial != token >> 32)
         return;
-    if (source->kind == SOURCE_TETHER || source->kind == SOURCE_OWNER_EXIT)
+    switch (source->kind) {
+    case SOURCE_TETHER:
+    case SOURCE_OWNER_EXIT:
         sender_source_ready(source);
-    else
+        break;
+    case SOURCE_LISTENER:
+    case SOURCE_NAME:
+        name_source_ready(source);
+        break;
+    default:
         receiver_source_ready(source);
+    }
 }

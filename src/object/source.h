@@ -13,6 +13,7 @@
 
 struct datagram;
 struct link;
+struct name;
 struct node;
 struct port;
 
@@ -24,6 +25,8 @@ enum source_kind {
     SOURCE_LINK_EXIT,  /* receiver: the process at the other end of a link          */
     SOURCE_TETHER,     /* sender: the tether of its link                            */
     SOURCE_OWNER_EXIT, /* sender: the process at the other end                      */
+    SOURCE_LISTENER,   /* name: where others connect                                */
+    SOURCE_NAME,       /* name: the socket of the right that it hands on            */
 };
 
 struct source {
@@ -39,6 +42,7 @@ struct source {
     bool closed;  /* CLOSE was said over it */
     struct port *port;
     struct link *link;
+    struct name *name;
     struct node *right; /* what it confers on those who hold the other end; or NULL */
     struct list held;   /* in the node's `sockets` */
 };

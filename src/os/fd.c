@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 uint64_t fd_identity(int fd)
@@ -59,4 +60,12 @@ void fd_wait(int fd)
     struct pollfd entry = { .fd = fd, .events = POLLIN };
 
     poll(&entry, 1, -1);
+}
+
+void fd_wait_for(int fd, int64_t timeout)
+{
+    struct pollfd entry = { .fd = fd, .events = POLLIN };
+    struct timespec time = { .tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000 };
+
+    ppoll(&entry, 1, &time, NULL);
 }

@@ -39,3 +39,6 @@ bool fd_readable(int fd);
 
 /* Waits until `fd` is readable. */
 void fd_wait(int fd);
+
+/* The same, for `timeout` ns at most. A signal may end it early. */
+void fd_wait_for(int fd, int64_t timeout);

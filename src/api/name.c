@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/name.h"
+
+#include <errno.h>
+#include <string.h>
+#include <veridian/capability.h>
+#include <veridian/error.h>
+#include <veridian/name.h>
+
+#include "api/gate.h"
+#include "api/passing.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "cap/frame.h"
+#include "link/layout.h"
+#include "object/control.h"
+#include "object/reactor.h"
+#include "os/fd.h"
+#include "os/listener.h"
+#include "os/socket.h"
+
+#define RIGHTS_SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
+#define MODE_DEFAULT 0600
+#define ANSWER_NS INT64_C(1000000000) /* for a publisher that is there */
+#define LOOK_NS INT64_C(10000000)     /* where nobody tells when to look again */
+
+_Static_assert(VRD_NAME_MAX == LISTENER_NAME_MAX, "as documented");
+
+/* --- publish ---------------------------------------------------------------------------------- */
+
+/* 0, with the defaults filled in, or VRD_ERR_INVALID_ARGUMENT. */
+static int publish_check(struct vrd_publish_options *options)
+{
+    static const uint64_t zero[sizeof(options->reserved) / sizeof(uint64_t)];
+
+    if (memcmp(options->reserved, zero, sizeof(zero)) != 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    if (options->mode == 0)
+        options->mode = MODE_DEFAULT;
+    if (options->rights == 0)
+        options->rights = VRD_RIGHT_SEND;
+    if ((options->mode & ~UINT32_C(0777)) != 0 || (options->rights & ~RIGHTS_SENDER) != 0 ||
+        !(options->rights & VRD_RIGHT_SEND))
+        return VRD_ERR_INVALID_ARGUMENT;
+    return 0;
+}
+
+int vrd_publish(vrd_cap_t cap, const char *name, const struct vrd_publish_options *options)
+{
+    struct vrd_publish_options filled = options ? *options : (struct vrd_publish_options){ 0 };
+    struct frame greeting;
+    int right, r;
+
+    if (!name || !listener_name_valid(name) || publish_check(&filled) < 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = passing_derive(cap, filled.rights, &right, &greeting);
+    return r < 0 ? r : name_publish(cap, name, &filled, &greeting, right);
+}
+
+int vrd_unpublish(const char *name)
+{
+    int r;
+
+    if (!name || !listener_name_valid(name))
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = control_ready();
+    return r < 0 ? r : name_withdraw(name);
+}
+
+/* --- connect ---------------------------------------------------------------------------------- */
+
+/* Waits until `fd` is readable; whoever answers may be this process. False: not in time. */
+static bool wait_until(int fd, int64_t deadline)
+{
+    while (!fd_readable(fd)) {
+        int64_t left = deadline == CLOCK_NEVER ? ANSWER_NS : deadline - clock_now();
+
+        if (left <= 0)
+            return false;
+        if (!reactor_running()) {
+            reactor_poll();
+            left = left < LOOK_NS ? left : LOOK_NS;
+        }
+        fd_wait_for(fd, left < ANSWER_NS ? left : ANSWER_NS);
+    }
+    return true;
+}
+
+/* What the publisher says to a connection: 0 and a greeting, or why not. */
+static int greeting_read(int fd, struct frame *ret)
+{
+    datagram_auto datagram = { .pidfd = -1 };
+    int r = socket_peek(fd, &datagram);
+
+    if (r == 0)
+        return VRD_ERR_PEER_GONE;
+    if (r < 0)
+        return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    r = frame_decode(datagram.data, datagram.len, datagram.n_fds, ret);
+    if (r < 0)
+        return r;
+    if (ret->type == FRAME_CLOSE)
+        return ret->cause == NOTICE_POLICY ? VRD_ERR_PERMISSION_DENIED : VRD_ERR_PEER_GONE;
+    return ret->type == FRAME_GREETING_SEND ? 0 : VRD_ERR_PEER_CORRUPT;
+}
+
+static int connect_meet(int fd, int64_t deadline, vrd_cap_t *ret)
+{
+    struct frame greeting;
+    int r;
+
+    if (!wait_until(fd, deadline))
+        return VRD_ERR_TIMEOUT;
+    r = greeting_read(fd, &greeting);
+    if (r == 0 && socket_adopt(fd) < 0)
+        r = VRD_ERR_PEER_GONE;
+    return r < 0 ? r : passing_import(&greeting, fd, ret);
+}
+
+/* One attempt. VRD_ERR_ENDPOINT_NOT_FOUND and _ENDPOINT_BUSY may be different soon. */
+static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
+{
+    fd_auto fd = -1;
+    int64_t answer;
+    int r = listener_connect(name, &fd);
+
+    if (r == -ENOENT || r == -ECONNREFUSED || r == -ENOTDIR)
+        return VRD_ERR_ENDPOINT_NOT_FOUND;
+    if (r == -EAGAIN)
+        return VRD_ERR_ENDPOINT_BUSY;
+    if (r == -EACCES || r == -EPERM)
+        return VRD_ERR_PERMISSION_DENIED;
+    if (r < 0)
+        return r == -EPROTOTYPE ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    answer = clock_deadline(ANSWER_NS);
+    r = connect_meet(fd, deadline > answer ? deadline : answer, ret);
+    return r == VRD_ERR_PEER_GONE ? VRD_ERR_ENDPOINT_NOT_FOUND : r; /* it went away just now */
+}
+
+static bool connect_may_wait(int r)
+{
+    return r == VRD_ERR_ENDPOINT_NOT_FOUND || r == VRD_ERR_ENDPOINT_BUSY;
+}
+
+/* Tries again whenever a name may have appeared. */
+static int connect_wait(const char *name, int64_t deadline, vrd_cap_t *ret)
+{
+    fd_auto watch = listener_watch();
+    int r;
+
+    for (;;) {
+        int64_t pause = LOOK_NS;
+
+        r = connect_try(name, deadline, ret); /* after the watch was set, and each event */
+        if (!connect_may_wait(r))
+            return r;
+        if (deadline != CLOCK_NEVER && deadline - clock_now() < pause)
+            pause = deadline - clock_now();
+        if (pause <= 0)
+            return VRD_ERR_TIMEOUT;
+        if (watch < 0 || r == VRD_ERR_ENDPOINT_BUSY) {
+            fd_wait_for(-1, pause);
+            continue;
+        }
+        if (wait_until(watch, deadline))
+            listener_watch_drain(watch);
+    }
+}
+
+int vrd_connect(const char *name, int64_t timeout_ns, vrd_cap_t *ret)
+{
+    int64_t deadline;
+    int r;
+
+    if (!name || !listener_name_valid(name) || !timeout_valid(timeout_ns) || !ret)
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = control_ready();
+    if (r < 0)
+        return r;
+    deadline = clock_deadline(timeout_ns);
+    r = connect_try(name, deadline, ret);
+    return timeout_ns != 0 && connect_may_wait(r) ? connect_wait(name, deadline, ret) : r;
+}

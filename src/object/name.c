@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/name.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <veridian/error.h>
+
+#include "base/error.h"
+#include "base/list.h"
+#include "cap/frame.h"
+#include "link/layout.h"
+#include "object/control.h"
+#include "object/reactor.h"
+#include "object/source.h"
+#include "os/fd.h"
+#include "os/listener.h"
+#include "os/socket.h"
+
+#define ACCEPT_MAX 64  /* in a turn of the reactor */
+#define WAITING_MAX 64 /* that `allow` has not been asked about */
+
+struct name {
+    struct list node;
+    char text[LISTENER_NAME_MAX + 1];
+    uint64_t file;
+    vrd_cap_t cap;
+    struct frame greeting;
+    struct source *listener;
+    struct source *right;
+    struct vrd_publish_options options;
+    uint32_t n_waiting;
+};
+
+/* Who has connected to a name and is not admitted yet. */
+struct visitor {
+    struct list node;
+    struct name *name;
+    struct vrd_source who;
+    uint64_t serial;
+    int fd;
+};
+
+/* With the control lock. */
+static struct list names = { &names, &names };
+static struct list visitors = { &visitors, &visitors };
+static uint64_t visits;
+static atomic_bool visited; /* there may be visitors */
+
+/*
+ * Held while `allow` runs, so that withdrawing a name can wait for it; recursive, because `allow`
+ * may withdraw its own. Before the control lock.
+ */
+static pthread_mutex_t asking = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+/* --- one name: control lock held -------------------------------------------------------------- */
+
+static void visitor_free(struct visitor *visitor)
+{
+    list_remove(&visitor->node);
+    visitor->name->n_waiting--;
+    fd_close(&visitor->fd);
+    free(visitor);
+}
+
+static void name_free(struct name *name)
+{
+    list_foreach(node, &visitors) {
+        struct visitor *visitor = list_entry(node, struct visitor, node);
+
+        if (visitor->name == name)
+            visitor_free(visitor);
+    }
+    list_remove(&name->node);
+    source_free(&name->listener);
+    source_free(&name->right);
+    free(name);
+}
+
+static void name_remove(struct name *name)
+{
+    listener_remove(name->text, name->file);
+    name_free(name);
+}
+
+static struct name *name_find(const char *text)
+{
+    list_foreach(node, &names) {
+        struct name *name = list_entry(node, struct name, node);
+
+        if (strcmp(name->text, text) == 0)
+            return name;
+    }
+    return NULL;
+}
+
+static int say(int fd, const struct frame *frame, const int *fds, size_t n_fds)
+{
+    uint8_t buf[FRAME_SIZE];
+
+    frame_encode(frame, buf);
+    return socket_send(fd, buf, sizeof(buf), fds, n_fds);
+}
+
+static void refuse(int fd, enum notice_cause cause)
+{
+    const struct frame frame = { .type = FRAME_CLOSE, .cause = (uint16_t)cause };
+
+    say(fd, &frame, NULL, 0);
+}
+
+/* The connection becomes an invitation, greeted by us and known to the owner. */
+static void name_introduce(struct name *name, int fd)
+{
+    const struct frame derive = { .type = FRAME_DERIVE, .rights = name->greeting.rights };
+    int r;
+
+    if (socket_adopt(fd) < 0 || say(fd, &name->greeting, NULL, 0) < 0)
+        return;
+    r = say(name->right->fd, &derive, &fd, 1);
+    reactor_sent();
+    if (r == -EPIPE)
+        name_remove(name); /* nobody serves it any more */
+}
+
+static int name_visit(struct name *name, int *fd, const struct vrd_source *who)
+{
+    struct visitor *visitor;
+
+    if (!name->options.allow) {
+        name_introduce(name, *fd);
+        return 0;
+    }
+    visitor = calloc(1, sizeof(*visitor));
+    if (!visitor)
+        return -ENOMEM;
+    *visitor = (struct visitor){ .name = name, .who = *who, .serial = ++visits, .fd = fd_take(fd) };
+    list_append(&visitors, &visitor->node);
+    name->n_waiting++;
+    atomic_store_explicit(&visited, true, memory_order_relaxed);
+    return 0;
+}
+
+void name_source_ready(struct source *source)
+{
+    struct name *name = source->name;
+
+    if (source == name->right) { /* it never says anything but that it is over */
+        name_remove(name);
+        return;
+    }
+    for (int i = 0; i < ACCEPT_MAX && name->n_waiting < WAITING_MAX; i++) {
+        struct vrd_source who;
+        fd_auto fd = -1;
+        int r = listener_accept(source->fd, &fd, &who.pid, &who.uid, &who.gid);
+
+        if (r == -EAGAIN)
+            return;
+        if (r == 0)
+            r = name_visit(name, &fd, &who);
+        if (r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS) {
+            reactor_starved();
+            return;
+        }
+        if (list_empty(&names) || name_find(name->text) != name)
+            return;
+    }
+}
+
+/* --- asking ----------------------------------------------------------------------------------- */
+
+static struct visitor *visitor_first(void)
+{
+    return list_empty(&visitors) ? NULL : list_entry(visitors.next, struct visitor, node);
+}
+
+/* Asks about one. False: there is none. */
+static bool name_ask(void)
+{
+    struct vrd_publish_options options;
+    struct visitor *visitor;
+    struct vrd_source who;
+    uint64_t serial = 0;
+    bool allowed;
+
+    control_lock();
+    visitor = visitor_first();
+    atomic_store_explicit(&visited, visitor != NULL, memory_order_relaxed);
+    if (visitor) {
+        options = visitor->name->options;
+        who = visitor->who;
+        serial = visitor->serial;
+    }
+    control_unlock();
+    if (serial == 0)
+        return false;
+    allowed = options.allow(&who, options.user);
+    control_lock();
+    visitor = visitor_first();
+    if (visitor && visitor->serial == serial) { /* else it has gone with its name */
+        struct name *name = visitor->name;
+        fd_auto fd = fd_take(&visitor->fd);
+
+        visitor_free(visitor);
+        if (allowed)
+            name_introduce(name, fd);
+        else
+            refuse(fd, NOTICE_POLICY);
+    }
+    control_unlock();
+    return true;
+}
+
+void name_admit(void)
+{
+    if (!atomic_load_explicit(&visited, memory_order_relaxed))
+        return;
+    if (pthread_mutex_trylock(&asking) != 0) /* whoever has it goes on to the last */
+        return;
+    while (name_ask())
+        ;
+    pthread_mutex_unlock(&asking);
+}
+
+/* --- publishing ------------------------------------------------------------------------------- */
+
+static int name_listen(struct name *name)
+{
+    int fd, r;
+
+    r = listener_open(name->text, name->options.mode, &fd, &name->file);
+    if (r == -EADDRINUSE)
+        return VRD_ERR_NAME_IN_USE;
+    if (r == -EBUSY)
+        return VRD_ERR_RESOURCE_BUSY;
+    if (r == -EACCES || r == -EPERM)
+        return VRD_ERR_PERMISSION_DENIED;
+    if (r < 0)
+        return error_from_errno(-r);
+    control_lock();
+    name->listener = source_new(NULL, SOURCE_LISTENER, fd);
+    r = VRD_ERR_OUT_OF_MEMORY;
+    if (name->listener && name->right) {
+        name->listener->name = name->right->name = name;
+        r = source_watch(name->listener);
+        if (r == 0)
+            r = source_watch(name->right);
+    }
+    if (r == 0)
+        list_append(&names, &name->node);
+    control_unlock();
+    return r;
+}
+
+int name_publish(vrd_cap_t cap, const char *text, const struct vrd_publish_options *options,
+                 const struct frame *greeting, int right)
+{
+    struct name *name = calloc(1, sizeof(*name));
+    int r;
+
+    if (!name) {
+        fd_close(&right);
+        return VRD_ERR_OUT_OF_MEMORY;
+    }
+    list_init(&name->node);
+    strcpy(name->text, text);
+    name->cap = cap;
+    name->greeting = *greeting;
+    name->options = *options;
+    control_lock();
+    name->right = source_new(NULL, SOURCE_NAME, right);
+    control_unlock();
+    r = name_listen(name); /* takes a while, or waits: without the control lock */
+    if (r < 0) {
+        control_lock();
+        name_remove(name);
+        control_unlock();
+        return r;
+    }
+    reactor_start();
+    return 0;
+}
+
+int name_withdraw(const char *text)
+{
+    struct name *name;
+
+    pthread_mutex_lock(&asking);
+    control_lock();
+    name = name_find(text);
+    if (name)
+        name_remove(name);
+    control_unlock();
+    pthread_mutex_unlock(&asking);
+    return name ? 0 : VRD_ERR_ENDPOINT_NOT_FOUND;
+}
+
+void name_forget(vrd_cap_t cap)
+{
+    list_foreach(node, &names) {
+        struct name *name = list_entry(node, struct name, node);
+
+        if (name->cap == cap)
+            name_remove(name);
+    }
+}
+
+void name_after_fork(void)
+{
+    pthread_mutex_t fresh = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+
+    asking = fresh; /* its holder may have stayed in the parent */
+    while (!list_empty(&names))
+        name_free(list_entry(names.next, struct name, node));
+}
+
+/* A process that ends in good order leaves no names behind. */
+__attribute__((destructor)) static void name_at_exit(void)
+{
+    if (!control_is_own())
+        return;
+    control_lock();
+    list_foreach(node, &names) {
+        const struct name *name = list_entry(node, struct name, node);
+
+        listener_remove(name->text, name->file);
+    }
+    control_unlock();
+}

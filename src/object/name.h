@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * name.h - names that this process has published: a listening socket, and a right of its own to hand
+ * on, the near end of a derivation. Who connects becomes an invitation: the accepted socket goes to
+ * the object's owner.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <veridian/name.h>
+
+struct frame;
+struct source;
+
+/*
+ * Publishes. `right` is the near end of a derived capability with GRANT, and `greeting` what to say
+ * to those who connect; takes the descriptor. 0 or VRD_ERR_*.
+ */
+int name_publish(vrd_cap_t cap, const char *text, const struct vrd_publish_options *options,
+                 const struct frame *greeting, int right);
+
+/* VRD_ERR_ENDPOINT_NOT_FOUND: not one of ours. */
+int name_withdraw(const char *text);
+
+/* The capability is being closed. Control lock held. */
+void name_forget(vrd_cap_t cap);
+
+/* In a forked child: the parent's names are not ours. */
+void name_after_fork(void);
+
+/* With the control lock: somebody connected, or the right has ended. */
+void name_source_ready(struct source *source);
+
+/* Without any lock, after the sources were seen to: asks about those who have connected. */
+void name_admit(void);

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * listener.h - listening sockets with a name in the runtime directory: VERIDIAN_RUNTIME_DIR, else
+ * XDG_RUNTIME_DIR/veridian, else /run/veridian. The file's mode says who may connect.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define LISTENER_NAME_MAX 64
+
+/* 1 to LISTENER_NAME_MAX printable characters, without a slash, not beginning with a dot? */
+bool listener_name_valid(const char *name);
+
+/*
+ * Listens under `name`, whose file gets `mode`; makes the directory if need be. A file that a dead
+ * process left is taken over; *ret_file is for listener_remove. 0, or -errno: -EADDRINUSE where
+ * somebody listens, or where the file is none of ours to replace; -EBUSY where somebody keeps the
+ * directory locked.
+ */
+int listener_open(const char *name, mode_t mode, int *ret_fd, uint64_t *ret_file);
+
+/* Removes the file, if it still is that one. */
+void listener_remove(const char *name, uint64_t file);
+
+/* Who connected? 0, or -errno (-EAGAIN: nobody). */
+int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid);
+
+/*
+ * Connects without waiting. 0, or -errno: -ENOENT or -ECONNREFUSED where nobody listens, -EAGAIN
+ * where too many wait to be accepted, -EACCES where the mode forbids it.
+ */
+int listener_connect(const char *name, int *ret_fd);
+
+/* Who listens at the other end of a connection made by listener_connect? 0 or -errno. */
+int listener_peer(int fd, pid_t *ret_pid, uid_t *ret_uid);
+
+/* A descriptor that becomes readable when a name may have appeared, or -errno. */
+int listener_watch(void);
+
+/* Makes it unreadable again. */
+void listener_watch_drain(int fd);
