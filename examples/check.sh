@@ -2,6 +2,7 @@
 # Runs an example and checks what it did. FOLDER is where the programs are.
 #   check.sh FOLDER hello
 #   check.sh FOLDER producer_consumer
+#   check.sh FOLDER client_server        two clients, one of them there before the server
 #   check.sh FOLDER move BYTES MESSAGE   moves a random file through the pipeline, in MESSAGE bytes
 #   check.sh FOLDER kill STAGE           kills a stage while all three wait for messages
 #   check.sh FOLDER choke STAGE          stops a stage until the others wait for it, and kills it
@@ -35,6 +36,20 @@ check_hello() {
 check_producer_consumer() {
     $limit "$folder/producer_consumer" > "$scratch/out.txt" || fail "producer_consumer failed"
     grep -q '^200000 squares' "$scratch/out.txt" || fail "squares are missing"
+}
+
+check_client_server() {
+    export VERIDIAN_RUNTIME_DIR="$scratch/run"
+    $limit "$folder/client_server/client" shout early bird > "$scratch/early.txt" &
+    early=$!
+    $limit "$folder/client_server/server" shout 4 > "$scratch/server.txt" &
+    server=$!
+    $limit "$folder/client_server/client" shout a "b c" > "$scratch/out.txt" || fail "no answer"
+    wait "$early" || fail "the early client got no answer"
+    wait "$server" || fail "the server failed"
+    [ "$(cat "$scratch/out.txt")" = "$(printf 'A\nB C')" ] || fail "a wrong answer"
+    [ "$(cat "$scratch/early.txt")" = "$(printf 'EARLY\nBIRD')" ] || fail "an early wrong answer"
+    [ -z "$(ls -A "$VERIDIAN_RUNTIME_DIR")" ] || fail "the name is left behind"
 }
 
 check_move() {
