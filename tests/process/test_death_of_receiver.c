@@ -3,6 +3,7 @@
 #include "process/channels.h"
 
 #include <signal.h>
+#include <stdatomic.h>
 
 struct victim {
     struct ends ends;
@@ -176,6 +177,8 @@ struct opener {
     struct support_gate go;
     struct support_gate target;
     pid_t sleeper;
+    uint32_t full; /* so many messages were sent when it sleeps for the last time */
+    atomic_uint sent;
 };
 
 static int open_when_asleep(void *arg)
@@ -183,6 +186,8 @@ static int open_when_asleep(void *arg)
     struct opener *opener = arg;
 
     support_gate_wait(&opener->go);
+    while (atomic_load(&opener->sent) < opener->full)
+        support_sleep_ms(1);
     support_wait_asleep(opener->sleeper);
     support_gate_open(&opener->target);
     return 0;
@@ -202,11 +207,12 @@ static void test_closed_while_the_sender_sleeps(void **state)
 
         EXPECT(vrd_cap_close(victim.ends.receive), 0);
         opener->sleeper = getpid();
+        opener->full = received + 4;
         support_gate_open(&opener->go);
         int result;
         uint32_t sent = 0;
         while ((result = numbered_try_send(victim.ends.send, 0, sent, 24, VRD_FOREVER)) == 0)
-            sent++;
+            atomic_store(&opener->sent, ++sent);
         EXPECT(result, VRD_ERR_PEER_GONE);
         EXPECT(sent, received + 4);
         EXPECT(vrd_cap_close(victim.ends.send), 0);
