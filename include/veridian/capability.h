@@ -35,6 +35,17 @@ enum vrd_object_kind {
     VRD_OBJECT_ENDPOINT = 2,
 };
 
+/* Why a capability has ended. */
+enum vrd_loss {
+    VRD_LOSS_NONE = 0,           /* it has not, as far as is known here      */
+    VRD_LOSS_CLOSED = 1,         /* the owner closed the object              */
+    VRD_LOSS_OWNER_GONE = 2,     /* the owner ended without a word           */
+    VRD_LOSS_REVOKED = 3,        /* revoked, by the one it was derived from  */
+    VRD_LOSS_PARENT_REVOKED = 4, /* what it was derived from was revoked     */
+    VRD_LOSS_POLICY = 5,         /* the owner's policy or limits             */
+    VRD_LOSS_CORRUPT = 6,        /* one side broke the protocol              */
+};
+
 /* What vrd_cap_info tells. `reserved` is zero today. */
 struct vrd_cap_info {
     uint32_t kind;           /* enum vrd_object_kind                                            */
@@ -46,8 +57,17 @@ struct vrd_cap_info {
     size_t slots;            /* messages that one link holds                                    */
     size_t max_message_size; /* bytes                                                           */
     uint32_t depth;          /* derivations from the object's first capability; the owner's: 0  */
-    uint32_t reserved1;
+    uint32_t loss;           /* enum vrd_loss                                                   */
     uint64_t reserved[7];
+};
+
+/* A capability that this process has lost. `reserved` is zero today. */
+struct vrd_notice {
+    vrd_cap_t cap;
+    uint64_t badge;
+    uint32_t loss;      /* enum vrd_loss                                            */
+    uint32_t forgotten; /* notices before this one for which there was no room left */
+    uint64_t reserved[2];
 };
 
 /*
@@ -84,6 +104,36 @@ VRD_API int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret);
  */
 VRD_API int vrd_cap_derive(vrd_cap_t cap, uint32_t rights, vrd_cap_t *ret);
 VRD_API int vrd_cap_derive_badged(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret);
+
+/*
+ * Takes back all that was ever derived from `cap`, by whomever, in whatever process, to any depth,
+ * used or not yet used; `cap` itself stays. Through the capability with RECEIVE: every capability
+ * that can send, and nobody can send any more. What the revoked ones have sent and the owner has not
+ * yet received is dropped; when the call has returned, nothing of it will be received. Their holders,
+ * also those that wait, get VRD_ERR_REVOKED; vrd_cap_info and vrd_notices_take tell more.
+ *
+ * The owner's process does it, also while its program is busy. Where that is another process, the
+ * call waits for its answer. Processes that share RECEIVE by fork have a tree each: revoking reaches
+ * the sockets of all, and the links of the process that does it.
+ *  INVALID_CAPABILITY  not a capability of this process, or closed meanwhile
+ *  PERMISSION_DENIED   `cap` has neither REVOKE nor RECEIVE
+ *  PEER_GONE, REVOKED, PEER_CORRUPT  `cap` has ended itself
+ *  TIMEOUT             no answer for 5 seconds: the owner, which is stopped, or has never received
+ *                      anything, does it when it comes to it
+ *  OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API int vrd_cap_revoke(vrd_cap_t cap);
+
+/*
+ * Takes up to `n` notices of capabilities that this process has lost, oldest first, and returns how
+ * many. A capability has one at most: when its link ends for good, or when something is tried with
+ * one that was not in use. (One that was born with its channel, or inherited from a parent process,
+ * is lost only with the last holder of RECEIVE, and that shows at the next use.) The last 1024 are
+ * kept. Never waits.
+ *  INVALID_ARGUMENT  `ret` is NULL with n > 0, or n over INT_MAX
+ *  OUT_OF_MEMORY
+ */
+VRD_API int vrd_notices_take(struct vrd_notice *ret, size_t n);
 
 /*
  * Makes an invitation: a descriptor (close-on-exec) that some process turns into a capability with

@@ -2,6 +2,7 @@
 #include <veridian/capability.h>
 
 #include <errno.h>
+#include <limits.h>
 #include <veridian/channel.h>
 
 #include "api/gate.h"
@@ -10,6 +11,8 @@
 #include "cap/frame.h"
 #include "object/control.h"
 #include "object/endpoint.h"
+#include "object/loss.h"
+#include "object/reactor.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
@@ -49,6 +52,7 @@ static void sender_info(struct port *port, struct vrd_cap_info *info)
     info->owner = port->sender.owner;
     control_unlock();
     info->links = port->sender.state == SENDER_LINKED || port->sender.state == SENDER_ANSWERED;
+    info->loss = sender_loss(port);
 }
 
 static void receiver_info(struct port *port, struct vrd_cap_info *info)
@@ -82,6 +86,37 @@ int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
         sender_info(port, ret);
     else
         receiver_info(port, ret);
+    gate_leave(port);
+    return 0;
+}
+
+int vrd_notices_take(struct vrd_notice *ret, size_t n)
+{
+    int r = control_ready();
+    int taken;
+
+    if (n > INT_MAX || (!ret && n > 0))
+        return VRD_ERR_INVALID_ARGUMENT;
+    if (r < 0)
+        return r;
+    reactor_poll();
+    control_lock();
+    taken = (int)loss_take(ret, n);
+    control_unlock();
+    return taken;
+}
+
+int vrd_cap_revoke(vrd_cap_t cap)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_REVOKE | VRD_RIGHT_RECEIVE, &r);
+
+    if (!port)
+        return r;
+    if (port->kind == PORT_SENDER)
+        return sender_revoke(port, cap);
+    /* an endpoint is the first of those who may send; a channel's receiving side is not */
+    receiver_revoke(port, !(port->handle.rights & VRD_RIGHT_SEND));
     gate_leave(port);
     return 0;
 }

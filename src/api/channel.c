@@ -170,7 +170,9 @@ hot_inline ssize_t receive_small(struct pin_thread *self, struct port *port,
     uint64_t notice;
     ssize_t n;
 
-    if (unlikely(!slot_is_small(word)))
+    /* relaxed, but behind the acquire of `word`: what was revoked before this was published, say,
+     * has been posted */
+    if (unlikely(!slot_is_small(word) || port_news(port)))
         return -1;
     n = slot_copy_small(slot, word, buf, size);
     if (unlikely(n < 0))

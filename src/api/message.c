@@ -166,7 +166,7 @@ static size_t batch_read(struct port *port, struct vrd_message *messages, size_t
         ssize_t len;
 
         if (ring_state(&link->ring, word) != RING_READY || !slot_is_small(word) ||
-            (!message->data && message->size > 0))
+            port_news(port) || (!message->data && message->size > 0))
             break;
         len = slot_copy_small(slot, word, message->data, message->size);
         if (len < 0)

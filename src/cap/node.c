@@ -35,7 +35,7 @@ void node_settle(struct node *node)
 {
     struct node *parent = node->parent;
 
-    if (!parent || !list_empty(&node->sockets) || !list_empty(&node->links))
+    if (!parent || node->doomed || !list_empty(&node->sockets) || !list_empty(&node->links))
         return;
     list_foreach(child, &node->children)
         list_entry(child, struct node, sibling)->parent = parent;

@@ -22,6 +22,7 @@ struct node {
     uint64_t badge;      /* 0: none */
     uint32_t rights;
     uint32_t depth; /* derivations from the root, also when some in between are gone */
+    bool doomed;    /* being revoked: stays until its children are */
 };
 
 /* The root of a tree. It is its owner's, who never frees it while it has children. */
@@ -34,7 +35,7 @@ void node_init(struct node *node, uint32_t rights);
  */
 int node_derive(struct node *parent, uint32_t rights, uint64_t badge, struct node **ret);
 
-/* Frees the node if nobody holds it, and hands its children to its parent. The root stays. */
+/* Frees the node if nobody holds it and it is not doomed, and hands its children to its parent. The root stays. */
 void node_settle(struct node *node);
 
 /*

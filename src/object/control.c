@@ -9,6 +9,7 @@
 #include <veridian/error.h>
 
 #include "base/macro.h"
+#include "object/loss.h"
 #include "object/name.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -57,6 +58,7 @@ static void control_setup(void)
         reactor_after_fork(sources_after_fork());
         name_after_fork();
         port_after_fork();
+        loss_after_fork();
     }
     inherited = true;
 }

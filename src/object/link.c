@@ -135,7 +135,7 @@ static void link_release(struct link *link)
 
 void link_free(struct link *link, enum notice_cause cause, bool keep_tether)
 {
-    struct frame frame = { .type = FRAME_CLOSE };
+    struct frame frame = { .type = FRAME_CLOSE, .cause = (uint16_t)cause };
     uint8_t buf[FRAME_SIZE];
 
     __atomic_store_n(&link->ring.own->notice, (uint64_t)cause << 32, __ATOMIC_RELEASE);
@@ -148,6 +148,18 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether)
     reply_writer_deinit(&link->replies);
     ring_reader_deinit(&link->ring);
     link_release(link);
+}
+
+void link_revoke(struct link *link, enum notice_cause cause)
+{
+    /* relaxed: whoever must not miss it reads it with the control lock, after the news were posted */
+    __atomic_store_n(&link->revoked, (uint8_t)cause, __ATOMIC_RELAXED);
+    link->ended = true;
+    /* seq_cst: link_arm may be at the same word, and keeps the cause */
+    __atomic_fetch_or(&link->ring.own->notice, (uint64_t)cause << 32, __ATOMIC_SEQ_CST);
+    list_remove(&link->held);
+    link->right = NULL;
+    source_free(&link->exit);
 }
 
 void link_forget(struct link *link)
@@ -192,9 +204,10 @@ int link_adopt(struct link *link)
 void link_arm(struct link *link, enum notice_ring how)
 {
     uint64_t notice = (uint64_t)how << 40 | (uint32_t)(link->ring.position + 1);
+    /* relaxed: the caller's fence follows */
+    uint64_t old = __atomic_load_n(&link->ring.own->notice, __ATOMIC_RELAXED);
 
-    /* relaxed: nobody else writes it, and the caller's fence follows */
-    if (__atomic_load_n(&link->ring.own->notice, __ATOMIC_RELAXED) == notice)
+    if (old == notice)
         return;
     if (how == RING_TETHER) {
         control_lock();
@@ -202,7 +215,11 @@ void link_arm(struct link *link, enum notice_ring how)
             link->tether->arms++;
         control_unlock();
     }
-    __atomic_store_n(&link->ring.own->notice, notice, __ATOMIC_RELAXED);
+    /* once the link is revoked it says so, and nothing else */
+    while ((old >> 32 & 0xff) == NOTICE_NONE &&
+           !__atomic_compare_exchange_n(&link->ring.own->notice, &old, notice, true,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
 }
 
 void link_ring_tether(struct link *link)

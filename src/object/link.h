@@ -48,6 +48,7 @@ struct link {
     uint32_t n_inbox;
     struct node *right; /* that capability; NULL once it is revoked */
     struct list held;   /* in the node's `links` */
+    uint8_t revoked;    /* enum notice_cause; nothing more is taken from it */
     bool ended;         /* hang-up, exit or CLOSE */
     bool corrupt;
     bool starved; /* a frame was lost for want of memory or descriptors */
@@ -66,6 +67,11 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
  * may still hold the other end (`keep_tether`). Pin and control lock held.
  */
 void link_free(struct link *link, enum notice_cause cause, bool keep_tether);
+
+/*
+ * Takes the right away, for the sender to see; the pin's holder retires it unread. Control lock held.
+ */
+void link_revoke(struct link *link, enum notice_cause cause);
 
 /* In a forked child: the link is the parent's. */
 void link_forget(struct link *link);

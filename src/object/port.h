@@ -25,6 +25,7 @@ struct port {
     enum port_kind kind;
     enum vrd_object_kind object;
     uint32_t depth;        /* derivations from the object's root */
+    enum vrd_loss loss;    /* why it is lost (control lock) */
     uint64_t badge;        /* of all that is sent with it; 0: none */
     uint32_t capacity;     /* of each link, in messages */
     uint64_t max_message;  /* bytes */

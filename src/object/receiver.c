@@ -12,6 +12,7 @@
 #include "object/link.h"
 #include "object/port.h"
 #include "object/reactor.h"
+#include "object/revoke.h"
 #include "object/source.h"
 #include "os/fd.h"
 #include "os/futex.h"
@@ -25,6 +26,7 @@
 #define POLL_NS 20000        /* between two looks at the sockets while a caller polls */
 #define START_RETRY_NS 1000000
 #define LINKS_MAX 65536
+#define NESTED_MAX 16 /* derivations that nobody has looked at, one from the other */
 #define RIGHTS_ROOT (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define FETCHES 8 /* so many drains take more than a socket's queue can hold */
 
@@ -55,6 +57,7 @@ static int receiver_add(struct port *port, enum source_kind kind, int fd, struct
         node_settle(node);
         return VRD_ERR_OUT_OF_MEMORY;
     }
+    rx->n_conferred++;
     source_confer(source, node);
     list_append(&rx->sources, &source->node);
     r = rx->started ? source_watch(source) : 0;
@@ -214,20 +217,36 @@ static void receiver_start(struct receiver *rx)
             rx->started = false;
 }
 
+/* Handles what is ready; with it may come sockets with more, which are looked at too. */
+static void receiver_poll_all(struct receiver *rx)
+{
+    uint32_t before, after;
+
+    control_lock();
+    if (!rx->started)
+        receiver_start(rx);
+    after = rx->n_conferred;
+    control_unlock();
+    for (int i = 0; i < NESTED_MAX; i++) {
+        before = after;
+        reactor_poll();
+        control_lock();
+        after = rx->n_conferred;
+        control_unlock();
+        if (after == before)
+            return;
+    }
+}
+
 /* Looks at the sockets now. */
 static void receiver_poll(struct port *port)
 {
     struct receiver *rx = &port->receiver;
 
-    if (!rx->started) {
-        control_lock();
-        receiver_start(rx);
-        control_unlock();
-    }
     receiver_count(rx);
     rx->polled_heard = rx->heard;
     rx->sent_seen = reactor_sent_count();
-    reactor_poll();
+    receiver_poll_all(rx);
     rx->polled = clock_now();
 }
 
@@ -257,7 +276,7 @@ void receiver_adopt(struct port *port)
         list_remove(&link->posted);
         if (link_adopt(link) < 0)
             link->corrupt = true;
-        link->broken = link->corrupt;
+        link->broken = link->corrupt && !link->revoked;
         if (link->ended && !link->ending) {
             link->ending = true;
             link->drain_left = link->ring.mask + 1;
@@ -266,6 +285,8 @@ void receiver_adopt(struct port *port)
                 receiver_grant(rx);
             }
         }
+        if (link->revoked)
+            link->drain_left = 0;
         receiver_activate(rx, link);
     }
     rx->gone = rx->n_links == 0 && list_empty(&rx->sources);
@@ -329,6 +350,16 @@ static void receiver_took_any(struct receiver *rx, struct link *link)
     link->drain_left -= link->ending;
 }
 
+/* The message was there before the link was revoked, or it is not taken. */
+static enum ring_state receiver_peek(const struct link *link, uint64_t *ret_word)
+{
+    enum ring_state state = ring_peek(&link->ring, ret_word);
+
+    /* relaxed, but behind the acquire of the word: a message published after the revocation comes
+     * with it */
+    return __atomic_load_n(&link->revoked, __ATOMIC_RELAXED) ? RING_EMPTY : state;
+}
+
 /* The current link: a result of receiver_take, or CHANNEL_EMPTY after which the next is looked at. */
 static int receiver_take_current(struct port *port, struct ring_message *message, size_t size)
 {
@@ -337,7 +368,7 @@ static int receiver_take_current(struct port *port, struct ring_message *message
     uint64_t word;
     int r;
 
-    switch (link->ending && link->drain_left == 0 ? RING_EMPTY : ring_peek(&link->ring, &word)) {
+    switch (link->ending && link->drain_left == 0 ? RING_EMPTY : receiver_peek(link, &word)) {
     case RING_READY:
         r = receiver_read(link, word, message, size);
         if (r == 0 && message->call != 0)
@@ -359,7 +390,7 @@ static int receiver_take_current(struct port *port, struct ring_message *message
     } else if (r == VRD_ERR_PEER_CORRUPT) {
         receiver_retire(port, link, NOTICE_CORRUPT);
     } else if (link->ending || r == VRD_ERR_OUT_OF_MEMORY) {
-        receiver_retire(port, link, NOTICE_CLOSED);
+        receiver_retire(port, link, link->revoked ? link->revoked : NOTICE_CLOSED);
     } else {
         receiver_turn(rx);
         if (rx->n_active > 1 && rx->heard - link->heard > QUIET)
@@ -439,7 +470,7 @@ int receiver_discard(struct port *port)
     uint64_t word;
 
     rx->oversize = NULL;
-    if (!link || link->ring.position != rx->oversize_at ||
+    if (!link || link->revoked || link->ring.position != rx->oversize_at ||
         ring_peek(&link->ring, &word) != RING_READY)
         return VRD_ERR_CHANNEL_EMPTY;
     ring_drop(&link->ring, word);
@@ -683,7 +714,7 @@ void receiver_after_fork(struct port *port)
 
 /* --- what the reactor finds: control lock held ------------------------------------------------ */
 
-static void receiver_post(struct port *port, struct link *link)
+void receiver_post(struct port *port, struct link *link)
 {
     if (link && list_empty(&link->posted))
         list_append(&port->receiver.posted, &link->posted);
@@ -697,6 +728,11 @@ static int receiver_hello(struct source *source, const struct frame *hello,
     struct receiver *rx = &port->receiver;
     struct link *link;
 
+    if (source->revoked) { /* the new tether goes the same way */
+        if (socket_adopt(datagram->fds[0]) == 0)
+            receiver_add(port, SOURCE_LINK, fd_take(&datagram->fds[0]), source->right);
+        return 0;
+    }
     if (!(source->right->rights & VRD_RIGHT_SEND))
         return VRD_ERR_PEER_CORRUPT;
     if (hello->slots > port->capacity || hello->max_message > port->max_message)
@@ -753,6 +789,11 @@ static int receiver_frame(struct source *source, struct datagram *datagram)
         return receiver_derive(source, &frame, datagram);
     case FRAME_ATTACH:
         return link ? link_attach(link, &frame, datagram->fds[0]) : VRD_ERR_PEER_CORRUPT;
+    case FRAME_REVOKE:
+        if (!link || !(source->right->rights & VRD_RIGHT_REVOKE))
+            return VRD_ERR_PEER_CORRUPT;
+        source->revoke = frame.id; /* which answers those before it as well */
+        return 0;
     case FRAME_CLOSE:
         if (source->closed) /* said once; more would only keep us busy */
             return VRD_ERR_PEER_CORRUPT;
@@ -765,14 +806,17 @@ static int receiver_frame(struct source *source, struct datagram *datagram)
     }
 }
 
-void receiver_source_ready(struct source *source)
+int receiver_drain(struct source *source)
+{
+    return source_drain(source, receiver_frame);
+}
+
+/* With what result was it drained? */
+static void receiver_drained(struct source *source, int r)
 {
     struct port *port = source->port;
     struct link *link = source->link;
-    int r = VRD_ERR_PEER_GONE;
 
-    if (source->kind != SOURCE_LINK_EXIT)
-        r = source_drain(source, receiver_frame);
     if (r < 0) {
         if (link) {
             link->ended = true;
@@ -786,6 +830,65 @@ void receiver_source_ready(struct source *source)
         source_free(&source);
     }
     receiver_post(port, link);
+}
+
+/* Answers all who hold `right` and asked. */
+static void receiver_revoked(struct node *right)
+{
+    list_foreach(held, &right->sockets) {
+        struct source *source = list_entry(held, struct source, held);
+        const struct frame frame = { .type = FRAME_REVOKED, .id = source->revoke };
+        uint8_t buf[FRAME_SIZE];
+
+        if (source->revoke == 0)
+            continue;
+        source->revoke = 0;
+        frame_encode(&frame, buf);
+        socket_send(source->fd, buf, sizeof(buf), NULL, 0);
+        reactor_sent();
+    }
+}
+
+/*
+ * Whoever asks may have derived over another socket before, since a family has several: all of them
+ * are read first.
+ */
+static void receiver_revoke_asked(struct source *asking)
+{
+    struct node *right = asking->right;
+    struct list *next;
+
+    for (struct list *held = right->sockets.next; held != &right->sockets; held = next) {
+        struct source *source = list_entry(held, struct source, held);
+        int r = source != asking ? receiver_drain(source) : 0;
+
+        next = held->next; /* also what was added meanwhile */
+        if (source != asking)
+            receiver_drained(source, r);
+    }
+    revoke_below(asking->port, right, false);
+    receiver_revoked(right);
+}
+
+void receiver_source_ready(struct source *source)
+{
+    int r = VRD_ERR_PEER_GONE;
+
+    if (source->kind != SOURCE_LINK_EXIT)
+        r = receiver_drain(source);
+    if (source->revoke != 0)
+        receiver_revoke_asked(source);
+    receiver_drained(source, r);
+}
+
+void receiver_revoke(struct port *port, bool too)
+{
+    struct receiver *rx = &port->receiver;
+
+    control_lock();
+    revoke_below(port, &rx->tree, too);
+    control_unlock();
+    receiver_adopt(port);
 }
 
 bool receiver_pump(vrd_cap_t cap)

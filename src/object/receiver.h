@@ -45,8 +45,9 @@ struct receiver {
     struct list posted; /* links with news */
     struct node tree;   /* what the root confers, and all that was derived from it */
     uint32_t n_links;
-    bool started; /* the sources are watched */
-    bool ours;    /* made or used by this process, not just inherited */
+    uint32_t n_conferred; /* sockets that there have been */
+    bool started;         /* the sources are watched */
+    bool ours;            /* made or used by this process, not just inherited */
 };
 
 /* Makes `port` a receiver that nobody can reach yet. */
@@ -94,12 +95,21 @@ bool receiver_pump(vrd_cap_t cap);
  */
 int receiver_move(struct port *port, int fd, uint32_t rights);
 
+/* Revokes all that can send; if not `too`, all but what the root confers. Pin held. */
+void receiver_revoke(struct port *port, bool too);
+
 /* Also with the control lock. */
 void receiver_close(struct port *port);
 void receiver_after_fork(struct port *port);
 
 /* With the control lock only: the reactor found something on one of the receiver's descriptors. */
 void receiver_source_ready(struct source *source);
+
+/* Carries out what came over one of its sockets; as source_drain. Control lock held. */
+int receiver_drain(struct source *source);
+
+/* Something has happened to `link`, or (NULL) to some socket. Control lock held. */
+void receiver_post(struct port *port, struct link *link);
 
 /*
  * After a message was taken from `link`, the current one, out of the budget. The result is what the sender's notice says if it awaits

@@ -5,10 +5,12 @@
 #include <string.h>
 #include <veridian/error.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "cap/frame.h"
 #include "object/call.h"
 #include "object/control.h"
+#include "object/loss.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -18,6 +20,8 @@
 
 #define CURSOR_PAUSE 8 /* between two loads of the cursor: each takes the line from the reader */
 #define HELLO_RETRY 1000000 /* ns */
+#define LEFT_MAX 1024       /* more than a socket's queue can hold */
+#define REVOKE_LIMIT INT64_C(5000000000)
 
 static void sender_settle(struct port *port, enum sender_state state)
 {
@@ -60,6 +64,42 @@ static int frame_send(int fd, const struct frame *frame, const int *fds, size_t 
     return r;
 }
 
+static int cause_error(uint16_t cause)
+{
+    switch (cause) {
+    case NOTICE_REVOKED:
+    case NOTICE_PARENT_REVOKED:
+    case NOTICE_POLICY:
+        return VRD_ERR_REVOKED;
+    case NOTICE_CORRUPT:
+        return VRD_ERR_PEER_CORRUPT;
+    default:
+        return VRD_ERR_PEER_GONE;
+    }
+}
+
+/*
+ * Why the owner has ended a socket that confers a right; it says so behind all else. What says it stays
+ * there: others may hold a copy of the socket, and want to know too.
+ */
+static uint16_t socket_cause(int fd)
+{
+    for (int i = 0; i < LEFT_MAX; i++) {
+        datagram_auto datagram = { .pidfd = -1 };
+        struct frame frame;
+
+        if (socket_peek(fd, &datagram) <= 0)
+            break;
+        if (frame_decode(datagram.data, datagram.len, datagram.n_fds, &frame) == 0 &&
+            frame.type == FRAME_CLOSE)
+            return frame.cause;
+        datagram_deinit(&datagram);
+        if (socket_receive(fd, &datagram) <= 0)
+            break;
+    }
+    return NOTICE_NONE;
+}
+
 /* The owner's queue of frames may be full: if the owner is this very process, let it read them. */
 static int sender_send(struct port *port, int fd, const struct frame *frame, const int *fds,
                        size_t n_fds)
@@ -70,6 +110,8 @@ static int sender_send(struct port *port, int fd, const struct frame *frame, con
         r = frame_send(fd, frame, fds, n_fds);
     if (r == -EAGAIN)
         return VRD_ERR_CHANNEL_FULL;
+    if (r == -EPIPE || r == -ECONNRESET)
+        return cause_error(socket_cause(fd));
     return r < 0 ? error_from_errno(-r) : 0;
 }
 
@@ -106,11 +148,16 @@ static void sender_unlink(struct port *port, enum notice_cause cause)
     segment_unmap(&s->peer);
     ring_writer_deinit(&s->ring);
     s->ended = s->corrupt = false;
+    s->cause = NOTICE_NONE;
+    s->unanswered = s->asked;
     s->owner = 0;
 }
 
-static int sender_end(struct port *port, int error)
+static int sender_end(struct port *port, int error, enum vrd_loss loss)
 {
+    control_lock();
+    loss_note(port, loss);
+    control_unlock();
     port->sender.error = error;
     sender_settle(port, SENDER_ENDED);
     return error;
@@ -154,45 +201,49 @@ int sender_connect(struct port *port, int fd)
     return 0;
 }
 
+/* The result of sending over `fd`, which confers the right: has that ended? */
+static int sender_refused(struct port *port, int fd, int error)
+{
+    if (error != VRD_ERR_PEER_GONE && error != VRD_ERR_REVOKED)
+        return error;
+    return sender_end(port, error, loss_of_cause((uint8_t)socket_cause(fd)));
+}
+
 /* The first operation of a process: over the root, or over the tether that the parent left. */
 static int sender_hello(struct port *port)
 {
     struct sender *s = &port->sender;
-    int r;
+    int fd = s->root >= 0 ? s->root : s->inherited;
+    int r = sender_connect(port, fd);
 
-    if (s->root >= 0) {
-        r = sender_connect(port, s->root);
-    } else {
-        r = sender_connect(port, s->inherited);
-        if (r == 0)
-            fd_close(&s->inherited);
-    }
-    return r == VRD_ERR_PEER_GONE ? sender_end(port, r) : r;
+    if (r < 0)
+        return sender_refused(port, fd, r);
+    fd_close(&s->inherited);
+    return 0;
 }
 
-static int cause_error(uint8_t cause)
+/* Why the owner has ended the link, if it has; control lock held. */
+static uint16_t sender_cause(const struct sender *s)
 {
-    switch (cause) {
-    case NOTICE_REVOKED:
-        return VRD_ERR_REVOKED;
-    case NOTICE_CORRUPT:
-        return VRD_ERR_PEER_CORRUPT;
-    default:
-        return VRD_ERR_PEER_GONE;
-    }
+    /* relaxed: one byte that says why; nothing is read on the strength of it */
+    uint8_t cause = (uint8_t)(__atomic_load_n(s->ring.notice, __ATOMIC_RELAXED) >> 32);
+
+    return cause != NOTICE_NONE ? cause : s->cause;
 }
 
 /* The link has ended. Someone else who holds RECEIVE may answer the next HELLO. */
 static int sender_lost(struct port *port, int error)
 {
     struct sender *s = &port->sender;
+    uint16_t cause;
 
     control_lock();
     calls_detach(s, error);
+    cause = error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : sender_cause(s);
     sender_unlink(port, error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : NOTICE_CLOSED);
     control_unlock();
     if (error != VRD_ERR_PEER_GONE || s->root < 0 || socket_ended(s->root))
-        return sender_end(port, error);
+        return sender_end(port, error, loss_of_cause((uint8_t)cause));
     sender_settle(port, SENDER_NEW);
     return error;
 }
@@ -207,7 +258,7 @@ static int sender_adopt(struct port *port)
 {
     struct sender *s = &port->sender;
     bool ended, corrupt;
-    uint8_t cause;
+    uint16_t cause;
 
     control_lock();
     /* Before the owner has answered, and after a hint: nobody else may have looked yet. */
@@ -223,9 +274,8 @@ static int sender_adopt(struct port *port)
     }
     ended = s->ended;
     corrupt = s->corrupt;
+    cause = sender_cause(s);
     control_unlock();
-    /* relaxed: one byte that says why; nothing is read on the strength of it */
-    cause = (uint8_t)(__atomic_load_n(s->ring.notice, __ATOMIC_RELAXED) >> 32);
     if (corrupt)
         return VRD_ERR_PEER_CORRUPT;
     if (cause != NOTICE_NONE)
@@ -423,12 +473,15 @@ static int sender_ask(struct port *port, const struct frame *frame, int fd)
     struct sender *s = &port->sender;
     int r = 0;
 
-    if (s->root >= 0 || (s->state == SENDER_NEW && s->inherited >= 0)) {
-        r = sender_send(port, s->root >= 0 ? s->root : s->inherited, frame, &fd, 1);
-        return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : r;
+    if (s->state == SENDER_ENDED)
+        return s->error;
+    if (s->root >= 0 || s->state == SENDER_NEW) {
+        int socket = s->root >= 0 ? s->root : s->inherited;
+
+        r = sender_send(port, socket, frame, &fd, 1);
+        return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : sender_refused(port, socket, r);
     }
-    if (s->state != SENDER_ANSWERED)
-        r = sender_attend(port);
+    r = sender_attend(port);
     if (r < 0)
         return r;
     r = sender_say(port, frame, fd);
@@ -453,6 +506,130 @@ int sender_derive_kept(struct port *port, uint32_t rights, uint64_t badge, int f
     };
 
     return sender_ask(port, &frame, fd);
+}
+
+/* --- revoking --------------------------------------------------------------------------------- */
+
+static bool revoke_look(struct port *port)
+{
+    (void)port; /* the answer comes by post */
+    return false;
+}
+
+static void revoke_arm(struct port *port)
+{
+    (void)port;
+}
+
+static size_t revoke_points(struct port *port, struct futex_point *points)
+{
+    (void)port;
+    (void)points;
+    return 0;
+}
+
+static uint64_t revoke_ticket(const struct port *port)
+{
+    return port->armed; /* nobody is asked to ring */
+}
+
+static const struct port_wait revoke_waits = {
+    .look = revoke_look,
+    .arm = revoke_arm,
+    .points = revoke_points,
+    .ticket = revoke_ticket,
+    .peer_here = sender_peer_here,
+};
+
+/* One wait for whatever comes. 0, or an error after which the pin is given back. */
+static int revoke_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
+{
+    int r = 0;
+
+    receiver_pump(port->sender.twin); /* the owner may be this very process */
+    if (!port_news(port))
+        r = port_wait(port, cap, &revoke_waits, deadline);
+    return r;
+}
+
+/* Sends the request, and numbers it. 0, VRD_ERR_CHANNEL_FULL: later, or why not. */
+static int revoke_ask(struct port *port, uint64_t *ret_id)
+{
+    struct frame frame = { .type = FRAME_REVOKE };
+    int r = sender_attend(port);
+
+    if (r < 0)
+        return r;
+    control_lock();
+    frame.id = ++port->sender.asked;
+    control_unlock();
+    r = sender_say(port, &frame, -1);
+    *ret_id = frame.id;
+    if (r == -EAGAIN)
+        return VRD_ERR_CHANNEL_FULL;
+    return r < 0 ? error_from_errno(-r) : 0;
+}
+
+/* Is there an answer to the request? VRD_ERR_CHANNEL_EMPTY: not yet. */
+static int revoke_answer(struct port *port, uint64_t id)
+{
+    struct sender *s = &port->sender;
+    bool answered, lost;
+    int r;
+
+    control_lock();
+    answered = s->answered >= id;
+    lost = s->unanswered >= id;
+    control_unlock();
+    if (answered)
+        return 0;
+    if (lost)
+        return s->state == SENDER_ENDED ? s->error : VRD_ERR_PEER_GONE;
+    r = sender_attend(port);
+    return r < 0 ? r : VRD_ERR_CHANNEL_EMPTY;
+}
+
+int sender_revoke(struct port *port, vrd_cap_t cap)
+{
+    int64_t deadline = clock_deadline(REVOKE_LIMIT);
+    uint64_t id = 0;
+    int r, w = 0;
+
+    while ((r = revoke_ask(port, &id)) == VRD_ERR_CHANNEL_FULL && clock_now() < deadline) {
+        receiver_pump(port->sender.twin);
+        w = port_nap(port, cap, HELLO_RETRY);
+        if (w < 0)
+            return w; /* closed: the pin is given back */
+    }
+    while (r == 0 && (r = revoke_answer(port, id)) == VRD_ERR_CHANNEL_EMPTY &&
+           clock_now() < deadline) {
+        w = revoke_wait(port, cap, deadline);
+        if (w < 0)
+            return w;
+        r = 0;
+    }
+    pin_leave(&port->handle.pin);
+    return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_CHANNEL_EMPTY ? VRD_ERR_TIMEOUT : r;
+}
+
+enum vrd_loss sender_loss(struct port *port)
+{
+    struct sender *s = &port->sender;
+    int fd = s->root >= 0 ? s->root : s->inherited;
+    enum vrd_loss loss;
+    uint16_t cause;
+
+    control_lock();
+    if (s->tether)
+        sender_source_ready(s->tether);
+    loss = port->loss;
+    cause = sender_cause(s);
+    control_unlock();
+    if (loss == VRD_LOSS_NONE && cause_error(cause) != VRD_ERR_PEER_GONE)
+        return loss_of_cause((uint8_t)cause);
+    if (loss == VRD_LOSS_NONE && s->state == SENDER_NEW && socket_over(fd))
+        return loss_of_cause((uint8_t)socket_cause(fd));
+    return loss;
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -519,6 +696,17 @@ static int sender_welcome(struct source *source, struct datagram *datagram)
     return s->owner_exit ? source_watch(s->owner_exit) : VRD_ERR_OUT_OF_MEMORY;
 }
 
+/* The owner has ended the link, and says why, in case that there is no notice yet to say it. */
+static int sender_closed(struct port *port, uint16_t cause)
+{
+    if (cause > NOTICE_POLICY)
+        return VRD_ERR_PEER_CORRUPT;
+    if (cause == NOTICE_NONE) /* a hint to look at the notice */
+        return 0;
+    port->sender.cause = cause;
+    return VRD_ERR_PEER_GONE; /* what follows is for children who hold the socket too */
+}
+
 static int sender_frame(struct source *source, struct datagram *datagram)
 {
     struct frame frame;
@@ -536,11 +724,26 @@ static int sender_frame(struct source *source, struct datagram *datagram)
     case FRAME_ATTACH:
         return calls_attach(&source->port->sender, &frame, datagram->fds[0],
                             source->port->max_message);
+    case FRAME_REVOKED:
+        if (frame.id <= source->port->sender.answered || frame.id > source->port->sender.asked)
+            return VRD_ERR_PEER_CORRUPT;
+        source->port->sender.answered = frame.id;
+        return 0;
     case FRAME_CLOSE:
-        return 0; /* a hint: the cause is in the owner's notice */
+        return sender_closed(source->port, frame.cause);
     default:
         return VRD_ERR_PEER_CORRUPT;
     }
+}
+
+/* With a root, the next use will show whether it is lost: somebody else may hold RECEIVE. */
+static void sender_note_loss(struct port *port)
+{
+    const struct sender *s = &port->sender;
+    uint16_t cause = s->corrupt ? NOTICE_CORRUPT : s->cause;
+
+    if (s->root < 0 || cause_error(cause) != VRD_ERR_PEER_GONE)
+        loss_note(port, loss_of_cause((uint8_t)cause));
 }
 
 void sender_source_ready(struct source *source)
@@ -552,6 +755,7 @@ void sender_source_ready(struct source *source)
     if (source->kind == SOURCE_OWNER_EXIT) {
         s->ended = true;
         source_free(&s->owner_exit);
+        sender_note_loss(port);
         port_post(port);
         return;
     }
@@ -562,6 +766,7 @@ void sender_source_ready(struct source *source)
         if (s->calls)
             s->calls->starved |= r != VRD_ERR_PEER_CORRUPT && r != VRD_ERR_PEER_GONE;
         source_free(&s->tether);
+        sender_note_loss(port);
         port_post(port);
     } /* else posted if anything came: a look that finds nothing must not wake those who wait */
 }

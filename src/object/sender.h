@@ -43,7 +43,11 @@ struct sender {
     pid_t owner;
     struct segment answer; /* of a WELCOME that the pin's holder has not taken over yet       */
     bool ended;            /* hang-up or exit */
-    bool corrupt;          /* the owner broke the protocol */
+    uint16_t cause;    /* enum notice_cause, as a CLOSE said; where there is no notice to look at */
+    uint64_t asked;    /* requests to revoke that were made, by number ... */
+    uint64_t answered; /* ... those that the owner has carried out ... */
+    uint64_t unanswered; /* ... and those to which no answer will come */
+    bool corrupt;        /* the owner broke the protocol */
 };
 
 /* All with the pin held, except where said. */
@@ -111,6 +115,15 @@ int sender_derive(struct port *port, uint32_t rights, int fd);
 
 /* The same for a capability that stays here, and in children; `badge` may be 0. */
 int sender_derive_kept(struct port *port, uint32_t rights, uint64_t badge, int fd);
+
+/*
+ * Has the owner revoke what was derived from this one, and waits for its answer. Gives the pin back,
+ * whatever happens. Errors as vrd_cap_revoke.
+ */
+int sender_revoke(struct port *port, vrd_cap_t cap);
+
+/* Why it has ended, also if nobody has noticed yet. */
+enum vrd_loss sender_loss(struct port *port);
 
 /* Also with the control lock. */
 void sender_close(struct port *port);

@@ -38,8 +38,10 @@ struct source {
     uint32_t arms;     /* times that the other end was asked for a byte over it */
     uint32_t rings;    /* bytes that came */
     bool watched;
-    bool drained; /* the last source_drain left nothing */
-    bool closed;  /* CLOSE was said over it */
+    bool drained;    /* the last source_drain left nothing */
+    bool closed;     /* CLOSE was said over it */
+    bool revoked;    /* what still comes over it makes nothing that lasts */
+    uint64_t revoke; /* request to revoke what was derived from `right`; 0: none */
     struct port *port;
     struct link *link;
     struct name *name;

@@ -2,6 +2,7 @@
 #include "os/socket.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -185,6 +186,13 @@ bool socket_ended(int fd)
         ended = true;
     errno = saved;
     return ended;
+}
+
+bool socket_over(int fd)
+{
+    struct pollfd entry = { .fd = fd };
+
+    return poll(&entry, 1, 0) > 0 && (entry.revents & POLLHUP) != 0;
 }
 
 void socket_shutdown(int fd)

@@ -52,5 +52,8 @@ int socket_peek(int fd, struct datagram *ret);
 /* Has the other side of `fd` closed its last descriptor, with nothing left to read? */
 bool socket_ended(int fd);
 
+/* The same, with or without something left to read; also after socket_shutdown on that side. */
+bool socket_over(int fd);
+
 /* Ends the connection for all who hold either end. */
 void socket_shutdown(int fd);

@@ -435,7 +435,9 @@ static void test_every_cause(void **state)
 {
     (void)state;
     for (uint64_t cause = 1; cause < 256; cause++) {
-        const int expected = cause == NOTICE_REVOKED   ? VRD_ERR_REVOKED
+        const bool revoked =
+            cause == NOTICE_REVOKED || cause == NOTICE_PARENT_REVOKED || cause == NOTICE_POLICY;
+        const int expected = revoked                   ? VRD_ERR_REVOKED
                              : cause == NOTICE_CORRUPT ? VRD_ERR_PEER_CORRUPT
                                                        : VRD_ERR_PEER_GONE;
         struct owner owner;

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/revoke.h"
+
+#include "cap/frame.h"
+#include "cap/node.h"
+#include "object/link.h"
+#include "object/port.h"
+#include "object/reactor.h"
+#include "object/source.h"
+#include "os/socket.h"
+
+#define DRAINS 8 /* of so many datagrams each that a queue cannot hold more */
+
+static void revoke_say(int fd, enum notice_cause cause)
+{
+    const struct frame frame = { .type = FRAME_CLOSE, .cause = (uint16_t)cause };
+    uint8_t buf[FRAME_SIZE];
+
+    frame_encode(&frame, buf);
+    socket_send(fd, buf, sizeof(buf), NULL, 0);
+}
+
+void revoke_socket(int fd, enum notice_cause cause)
+{
+    revoke_say(fd, cause);
+    socket_shutdown(fd);
+    reactor_sent();
+}
+
+static void revoke_source(struct source *source, enum notice_cause cause)
+{
+    if (source->kind == SOURCE_LINK) /* one to be read, and one to be left for children */
+        revoke_say(source->fd, cause);
+    revoke_socket(source->fd, cause);
+    source->revoked = true;
+    for (int i = 0; i < DRAINS && receiver_drain(source) == 0; i++) {
+    }
+    if (source->link)
+        source->link->tether = NULL;
+    source_free(&source);
+}
+
+static void revoke_link(struct port *port, struct link *link, enum notice_cause cause)
+{
+    link_revoke(link, cause);
+    receiver_post(port, link);
+}
+
+/* The node itself; what is read on the way may add sockets to it, and children. */
+static void revoke_node(struct port *port, struct node *node, enum notice_cause cause)
+{
+    while (!list_empty(&node->links))
+        revoke_link(port, list_entry(node->links.next, struct link, held), cause);
+    while (!list_empty(&node->sockets))
+        revoke_source(list_entry(node->sockets.next, struct source, held), cause);
+}
+
+void revoke_below(struct port *port, struct node *top, bool too)
+{
+    struct node *node = top;
+
+    if (too)
+        revoke_node(port, top, NOTICE_REVOKED);
+    for (;;) {
+        if (!list_empty(&node->children)) {
+            bool direct = node == top && !too;
+
+            node = list_entry(node->children.next, struct node, sibling);
+            node->doomed = true;
+            revoke_node(port, node, direct ? NOTICE_REVOKED : NOTICE_PARENT_REVOKED);
+        } else if (node != top) {
+            struct node *done = node;
+
+            node = node->parent;
+            done->doomed = false;
+            node_settle(done);
+        } else {
+            break;
+        }
+    }
+    port_post(port); /* also where only unused sockets went: there may be nobody left to wait for */
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * revoke.h - the owner takes back what was derived from a capability. All with the control lock held,
+ * no pin needed: rings are not touched, whoever has the pin retires the links unread.
+ *
+ * A socket is shut down first and then read to its end: what came before has its effect, and so is
+ * found and revoked too, and nothing can come after. So nobody who derives at the same time escapes.
+ */
+#pragma once
+
+#include <stdbool.h>
+
+#include "link/layout.h"
+
+struct node;
+struct port;
+
+/* All that was derived from `top`, to any depth; if `too`, also what `top` itself confers. */
+void revoke_below(struct port *port, struct node *top, bool too);
+
+/* Says CLOSE over a socket whose holder is to learn why it ends, and ends it for all who hold it. */
+void revoke_socket(int fd, enum notice_cause cause);
