@@ -19,6 +19,9 @@ int support_warm_up_channel(void)
         return -1;
     if (vrd_send(imported, &byte, 1) != 0 || vrd_receive(receive, &byte, 1) != 1)
         return -1;
+    /* a wait that sleeps starts the reactor's thread */
+    if (vrd_receive_timed(receive, &byte, 1, 5000000) != VRD_ERR_TIMEOUT)
+        return -1;
     if (vrd_cap_close(imported) != 0 || vrd_cap_close(send) != 0 || vrd_cap_close(receive) != 0)
         return -1;
 
