@@ -510,26 +510,31 @@ int sender_derive_kept(struct port *port, uint32_t rights, uint64_t badge, int f
 
 /* --- revoking --------------------------------------------------------------------------------- */
 
-static bool revoke_look(struct port *port)
+static bool revoke_look(struct port *port, const struct port_wait *wait)
 {
+    (void)wait;
     (void)port; /* the answer comes by post */
     return false;
 }
 
-static void revoke_arm(struct port *port)
+static void revoke_arm(struct port *port, const struct port_wait *wait)
 {
+    (void)wait;
     (void)port;
 }
 
-static size_t revoke_points(struct port *port, struct futex_point *points)
+static size_t revoke_points(struct port *port, const struct port_wait *wait,
+                            struct futex_point *points)
 {
+    (void)wait;
     (void)port;
     (void)points;
     return 0;
 }
 
-static uint64_t revoke_ticket(const struct port *port)
+static uint64_t revoke_ticket(const struct port *port, const struct port_wait *wait)
 {
+    (void)wait;
     return port->armed; /* nobody is asked to ring */
 }
 
