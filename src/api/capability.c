@@ -360,10 +360,10 @@ static int import_invitations(struct port *port, struct datagram *datagram, uint
         r = import_socket(datagram->fds[i]);
         if (r < 0)
             return r;
-        r = receiver_invite(port, fd_take(&datagram->fds[i]), frame.rights);
-        if (r < 0)
-            return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : r;
     }
+    r = receiver_inherit(port, &frame, datagram->fds, datagram->n_fds);
+    if (r < 0)
+        return r;
     return (int)datagram->n_fds;
 }
 

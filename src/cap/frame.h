@@ -29,7 +29,9 @@ enum frame_type {
     FRAME_CLOSE = 7,   /* either way; cause: look at the notice word, or where there is no link,
                           this is what it would say                                              */
     /* after FRAME_GREETING_RECEIVE */
-    FRAME_INVITATIONS = 8, /* rights of those who hold them; fds: the owner's ends                */
+    FRAME_INVITATIONS = 8, /* rights, badge, depth, count (as in DERIVE) of those who hold them; id:
+                              what they were derived from, 1: the root, 2, 3, ...: the invitations
+                              that came, in order; fds: the owner's ends                          */
     /* over a tether */
     FRAME_REVOKE = 9,    /* sender to owner; id: of the request                                   */
     FRAME_REVOKED = 10,  /* owner to sender; id: the request is carried out                       */

@@ -21,8 +21,9 @@ struct node {
     struct list links;   /* that use it, the same way */
     uint64_t badge;      /* 0: none */
     uint32_t rights;
-    uint32_t depth; /* derivations from the root, also when some in between are gone */
-    bool doomed;    /* being revoked: stays until its children are */
+    uint32_t depth;   /* derivations from the root, also when some in between are gone */
+    uint32_t ordinal; /* while the tree moves to another process */
+    bool doomed;      /* being revoked: stays until its children are */
 };
 
 /* The root of a tree. It is its owner's, who never frees it while it has children. */

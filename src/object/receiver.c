@@ -71,23 +71,62 @@ int receiver_root(struct port *port, int fd)
     return receiver_add(port, SOURCE_ROOT, fd, &port->receiver.tree);
 }
 
-/* A new node below `parent`, which `fd` confers; takes it. 0 or VRD_ERR_*. */
-static int receiver_confer(struct port *port, enum source_kind kind, int fd, struct node *parent,
-                           uint32_t rights, uint64_t badge)
+/* A new node below `parent`, as the frame says, which `fd` confers; takes it. 0 or VRD_ERR_*. */
+static int receiver_confer(struct port *port, int fd, struct node *parent,
+                           const struct frame *frame)
 {
+    enum source_kind kind = frame->count > 0 ? SOURCE_DERIVED : SOURCE_INVITATION;
     struct node *node;
-    int r = node_derive(parent, rights, badge, &node);
+    int r = node_derive(parent, frame->rights, frame->badge, &node);
 
     if (r < 0) {
         fd_close(&fd);
         return r;
     }
+    if (frame->depth > 0)
+        node->depth = frame->depth;
     return receiver_add(port, kind, fd, node);
 }
 
 int receiver_invite(struct port *port, int fd, uint32_t rights)
 {
-    return receiver_confer(port, SOURCE_INVITATION, fd, &port->receiver.tree, rights, 0);
+    const struct frame frame = { .rights = rights };
+
+    return receiver_confer(port, fd, &port->receiver.tree, &frame);
+}
+
+/* The root is the first, then the invitations in order. NULL: there are not so many. */
+static struct node *receiver_nth(struct receiver *rx, uint64_t n)
+{
+    if (n == 1)
+        return &rx->tree;
+    list_foreach(node, &rx->sources) {
+        const struct source *source = list_entry(node, struct source, node);
+
+        if (source->kind != SOURCE_ROOT && --n == 1)
+            return source->right;
+    }
+    return NULL;
+}
+
+int receiver_inherit(struct port *port, const struct frame *frame, int *fds, size_t n)
+{
+    struct receiver *rx = &port->receiver;
+    struct node *parent = receiver_nth(rx, frame->id);
+    struct frame child = *frame;
+
+    if (!parent || frame->count > 1 || (frame->depth > 0 && frame->depth <= parent->depth) ||
+        (parent->badge != 0 && frame->badge != parent->badge))
+        return VRD_ERR_PEER_CORRUPT;
+    if (parent->badge != 0)
+        child.badge = 0; /* it has it from there */
+    for (size_t i = 0; i < n; i++) {
+        int r = receiver_confer(port, fd_take(&fds[i]), parent, &child);
+
+        if (r < 0)
+            return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : r;
+    }
+    return 0;
 }
 
 /* --- links: pin held -------------------------------------------------------------------------- */
@@ -578,13 +617,10 @@ int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
 
 /* --- life: pin and control lock held ---------------------------------------------------------- */
 
-static int move_frame(int fd, const struct frame *frame, const int *fds, size_t n_fds)
+static int move_frame(int fd, const uint8_t frame[FRAME_SIZE], const int *fds, size_t n_fds)
 {
-    uint8_t buf[FRAME_SIZE];
-    int r;
+    int r = socket_send(fd, frame, FRAME_SIZE, fds, n_fds);
 
-    frame_encode(frame, buf);
-    r = socket_send(fd, buf, sizeof(buf), fds, n_fds);
     if (r == -EAGAIN) /* more invitations than the queue holds */
         return VRD_ERR_QUOTA_EXCEEDED;
     return r < 0 ? error_from_errno(-r) : 0;
@@ -602,38 +638,61 @@ static int receiver_send_root(struct port *port, int fd, uint32_t rights, uint32
                            .count = invitations };
     int fds[2] = { first->fd, -1 };
     size_t n = first->kind == SOURCE_ROOT;
+    uint8_t buf[FRAME_SIZE];
 
     if (port->receiver.caller) { /* its root stays as long as the receiver does */
         if (n == 0)
             return VRD_ERR_PEER_GONE;
         fds[n++] = port->receiver.caller->sender.root;
     }
-    return move_frame(fd, &frame, fds, n);
+    frame_encode(&frame, buf);
+    return move_frame(fd, buf, fds, n);
 }
 
-/* Invitations not yet used, in frames of equal rights. */
+/* Without links, a node has one socket. */
+static struct frame receiver_invitation(const struct node *node, int *ret_fd)
+{
+    const struct source *source = list_entry(node->sockets.next, struct source, held);
+
+    *ret_fd = source->fd;
+    return (struct frame){ .type = FRAME_INVITATIONS,
+                           .rights = node->rights,
+                           .badge = node->badge,
+                           .depth = node->depth,
+                           .count = source->kind == SOURCE_DERIVED,
+                           .id = node->parent->ordinal };
+}
+
+/* All that was derived and is not yet used, parents first, in frames of those that are alike. */
 static int receiver_send_invitations(struct port *port, int fd)
 {
-    struct frame frame = { .type = FRAME_INVITATIONS };
+    struct node *tree = &port->receiver.tree;
+    uint8_t last[FRAME_SIZE], next[FRAME_SIZE];
     int fds[FRAME_FDS_MAX];
+    uint32_t ordinal = 1;
     size_t n = 0;
-    int r = 0;
 
-    list_foreach(node, &port->receiver.sources) {
-        const struct source *source = list_entry(node, struct source, node);
+    tree->ordinal = ordinal;
+    for (struct node *node = node_next(tree, tree); node; node = node_next(tree, node)) {
+        struct frame frame = receiver_invitation(node, &fds[n]);
+        int socket = fds[n], r = 0;
 
-        if (source->kind != SOURCE_INVITATION && source->kind != SOURCE_DERIVED)
-            continue;
-        if (n > 0 && (n == FRAME_FDS_MAX || source->right->rights != frame.rights)) {
-            r = move_frame(fd, &frame, fds, n);
+        node->ordinal = ++ordinal;
+        frame_encode(&frame, next);
+        if (n > 0 && memcmp(next, last, FRAME_SIZE) != 0) {
+            r = move_frame(fd, last, fds, n);
+            n = 0;
+        }
+        memcpy(last, next, FRAME_SIZE);
+        fds[n++] = socket;
+        if (r == 0 && n == FRAME_FDS_MAX) {
+            r = move_frame(fd, last, fds, n);
             n = 0;
         }
         if (r < 0)
             return r;
-        frame.rights = source->right->rights;
-        fds[n++] = source->fd;
     }
-    return n > 0 ? move_frame(fd, &frame, fds, n) : 0;
+    return n > 0 ? move_frame(fd, last, fds, n) : 0;
 }
 
 static void receiver_free_sources(struct receiver *rx)
@@ -754,15 +813,13 @@ static int receiver_hello(struct source *source, const struct frame *hello,
 static int receiver_derive(struct source *source, const struct frame *frame,
                            struct datagram *datagram)
 {
-    enum source_kind kind = frame->count > 0 ? SOURCE_DERIVED : SOURCE_INVITATION;
     int r;
 
     if (!(source->right->rights & VRD_RIGHT_GRANT) || frame->count > 1)
         return VRD_ERR_PEER_CORRUPT;
     if (socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    r = receiver_confer(source->port, kind, fd_take(&datagram->fds[0]), source->right,
-                        frame->rights, frame->badge);
+    r = receiver_confer(source->port, fd_take(&datagram->fds[0]), source->right, frame);
     /* what we have no memory for is withdrawn, no more */
     return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : 0;
 }

@@ -16,6 +16,7 @@
 #include "object/link.h"
 #include "object/reply.h"
 
+struct frame;
 struct port;
 struct source;
 
@@ -56,6 +57,12 @@ void receiver_init(struct port *port);
 /* Adds the root socket, or an invitation not yet used; takes it. Control lock held. 0 or VRD_ERR_*. */
 int receiver_root(struct port *port, int fd);
 int receiver_invite(struct port *port, int fd, uint32_t rights); /* derived from the root */
+
+/*
+ * As an INVITATIONS frame of who had the right before says; takes the descriptors that it keeps.
+ * Control lock held. 0, VRD_ERR_PEER_CORRUPT or another VRD_ERR_*.
+ */
+int receiver_inherit(struct port *port, const struct frame *frame, int *fds, size_t n);
 
 /*
  * Takes one message from any link into `message` (data, at most `size` bytes): 0 and the link it

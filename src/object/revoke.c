@@ -33,7 +33,7 @@ static void revoke_source(struct source *source, enum notice_cause cause)
         revoke_say(source->fd, cause);
     revoke_socket(source->fd, cause);
     source->revoked = true;
-    for (int i = 0; i < DRAINS && receiver_drain(source) == 0; i++) {
+    for (int i = 0; i < DRAINS && socket_pending(source->fd) && receiver_drain(source) == 0; i++) {
     }
     if (source->link)
         source->link->tether = NULL;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -193,6 +194,16 @@ bool socket_over(int fd)
     struct pollfd entry = { .fd = fd };
 
     return poll(&entry, 1, 0) > 0 && (entry.revents & POLLHUP) != 0;
+}
+
+bool socket_pending(int fd)
+{
+    int saved = errno, n = 0;
+
+    if (ioctl(fd, FIONREAD, &n) < 0)
+        n = 0;
+    errno = saved;
+    return n > 0;
 }
 
 void socket_shutdown(int fd)

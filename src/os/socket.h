@@ -55,5 +55,8 @@ bool socket_ended(int fd);
 /* The same, with or without something left to read; also after socket_shutdown on that side. */
 bool socket_over(int fd);
 
+/* Is there something to read? The cheapest way to find out. */
+bool socket_pending(int fd);
+
 /* Ends the connection for all who hold either end. */
 void socket_shutdown(int fd);

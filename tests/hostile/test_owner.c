@@ -242,7 +242,7 @@ static void test_frames_that_no_owner_sends(void **state)
         { { .type = FRAME_ATTACH, .extension = 1, .bytes = LAYOUT_PAGE }, 1 },
         { { .type = FRAME_DERIVE, .rights = VRD_RIGHT_SEND }, 1 },
         { { .type = FRAME_GREETING_SEND, .slots = 1, .max_message = 1, .rights = 1 }, 0 },
-        { { .type = FRAME_INVITATIONS, .rights = 1 }, 1 },
+        { { .type = FRAME_INVITATIONS, .rights = 1, .id = 1 }, 1 },
     };
     uint8_t data[FRAME_SIZE];
     int fd = sealed_memfd(LAYOUT_RECEIVER_SIZE);

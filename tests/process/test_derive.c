@@ -260,6 +260,68 @@ static void test_another_program_derives_and_exports(void **state)
     ends_close(&ends);
 }
 
+/* ---- the receiving side moves ------------------------------------------------------------------ */
+
+/* fd: the receiving side, with all that was derived and is not yet used. */
+static int role_new_owner(struct support_role_args *args)
+{
+    const vrd_cap_t receive = import_at(args, 0);
+    uint64_t got;
+
+    for (;;) {
+        struct vrd_message message = { .data = &got, .size = sizeof got };
+        const int r = vrd_receive_message(receive, &message, VRD_FOREVER);
+
+        if (r == VRD_ERR_PEER_GONE)
+            return 0;
+        EXPECT(r, 0);
+        EXPECT(message.badge, got);
+    }
+}
+
+static void test_the_tree_moves_with_the_receiving_side(void **state)
+{
+    const struct ends ends = ends_new(16);
+    const vrd_cap_t a = badged(ends.send, SENDER, 10);
+    const vrd_cap_t b = derived(ends.send, SENDER);
+    vrd_cap_t below[40], imported;
+    int receive, invitation;
+    pid_t pid;
+
+    (void)state;
+    for (size_t i = 0; i < 40; i += 2) {
+        below[i] = derived(i % 3 > 0 || i == 0 ? a : below[i / 2 & ~(size_t)1], SENDER);
+        below[i + 1] = badged(b, VRD_RIGHT_SEND, 100 + i);
+    }
+    EXPECT(vrd_cap_export(below[38], VRD_RIGHT_SEND, &invitation), 0);
+    EXPECT(vrd_cap_export(ends.receive, VRD_RIGHT_RECEIVE, &receive), 0);
+    pid = support_spawn_role("new_owner", &receive, 1, NULL);
+    EXPECT(close(receive), 0);
+    send_value(a, 10);
+    send_value(b, 0);
+    for (size_t i = 0; i < 40; i += 2) {
+        send_value(below[i], 10);
+        send_value(below[i + 1], 100 + i);
+    }
+    EXPECT(vrd_cap_import(invitation, &imported), 0);
+    send_value(imported, 10);
+    EXPECT(vrd_cap_revoke(a), 0); /* the new owner knows what is below what */
+    for (size_t i = 0; i < 40; i += 2) {
+        EXPECT(vrd_send(below[i], "", 0), VRD_ERR_REVOKED);
+        EXPECT(info_of(below[i]).loss,
+               i % 3 > 0 || i == 0 ? VRD_LOSS_REVOKED : VRD_LOSS_PARENT_REVOKED);
+        send_value(below[i + 1], 100 + i);
+        EXPECT(vrd_cap_close(below[i]), 0);
+        EXPECT(vrd_cap_close(below[i + 1]), 0);
+    }
+    EXPECT(vrd_send(imported, "", 0), VRD_ERR_REVOKED);
+    EXPECT(vrd_cap_close(imported), 0);
+    EXPECT(vrd_cap_close(a), 0);
+    EXPECT(vrd_cap_close(b), 0);
+    EXPECT(vrd_cap_close(ends.send), 0);
+    support_wait_exit(pid, 0);
+}
+
 /* ---- fork ------------------------------------------------------------------------------------- */
 
 static vrd_cap_t inherited;
@@ -302,8 +364,11 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_a_second_badge_is_refused),
                      SUPPORT_TEST(test_more_than_the_queue_holds),
                      SUPPORT_TEST(test_another_program_derives_and_exports),
+                     SUPPORT_TEST(test_the_tree_moves_with_the_receiving_side),
                      SUPPORT_TEST(test_an_unused_derived_capability_is_inherited),
                      { 0 },
                  },
-             .roles = (const struct support_role[]){ { "deriver", role_deriver }, { 0 } },
+             .roles = (const struct support_role[]){ { "deriver", role_deriver },
+                                                     { "new_owner", role_new_owner },
+                                                     { 0 } },
              .warm_up = channels_warm_up)

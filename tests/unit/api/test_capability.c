@@ -424,7 +424,7 @@ static void forged_invitations_are_refused(void **state)
                               .max_message = 64,
                               .rights = VRD_RIGHT_RECEIVE,
                               .count = 2 };
-    struct frame follow = { .type = FRAME_INVITATIONS, .rights = VRD_RIGHT_SEND };
+    struct frame follow = { .type = FRAME_INVITATIONS, .rights = VRD_RIGHT_SEND, .id = 1 };
     int others[3][2], fds[3];
 
     (void)state;

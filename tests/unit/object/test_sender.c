@@ -240,7 +240,7 @@ static void frames_that_are_not_an_owners_are_corrupt(void **state)
         { .type = FRAME_GREETING_SEND, .slots = 4, .max_message = 9, .rights = VRD_RIGHT_SEND },
         { .type = FRAME_DERIVE, .rights = VRD_RIGHT_SEND },
         { .type = FRAME_ATTACH, .extension = 1, .bytes = 4096 },
-        { .type = FRAME_INVITATIONS, .rights = VRD_RIGHT_SEND },
+        { .type = FRAME_INVITATIONS, .rights = VRD_RIGHT_SEND, .id = 1 },
         { .type = FRAME_HELLO, .slots = 4, .max_message = 9 },
     };
     const size_t n_fds[] = { 0, 1, 1, 1, 2 };
