@@ -7,7 +7,7 @@
 #   scripts/setup.sh --tests  that, and what its tests, benchmarks and checks use
 set -euo pipefail
 
-packages=(build-essential cmake liburing-dev ninja-build pkg-config)
+packages=(build-essential cmake libnuma-dev liburing-dev ninja-build pkg-config)
 if [ "${1-}" = --tests ]; then
     packages+=(clang clang-format clang-tidy cppcheck libbenchmark-dev libboost-dev libck-dev
         libclang-rt-14-dev libcmocka-dev llvm python3 spin)

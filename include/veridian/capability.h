@@ -25,14 +25,20 @@ VRD_BEGIN_DECLS
 #define VRD_RIGHT_GRANT (UINT32_C(1) << 2)   /* may derive and export                    */
 #define VRD_RIGHT_REVOKE (UINT32_C(1) << 3)  /* may revoke what was derived from it      */
 
+#define VRD_RIGHT_READ (UINT32_C(1) << 4)    /* regions: may map for reading             */
+#define VRD_RIGHT_WRITE (UINT32_C(1) << 5)   /* regions: may map for writing             */
+
 /* The guide's names. */
 #define VRD_RIGHTS_SEND_ONLY VRD_RIGHT_SEND
 #define VRD_RIGHTS_RECEIVE_ONLY VRD_RIGHT_RECEIVE
+#define VRD_RIGHTS_READ_ONLY VRD_RIGHT_READ
+#define VRD_RIGHTS_READ_WRITE (VRD_RIGHT_READ | VRD_RIGHT_WRITE)
 
 enum vrd_object_kind {
     VRD_OBJECT_NONE = 0,
     VRD_OBJECT_CHANNEL = 1,
     VRD_OBJECT_ENDPOINT = 2,
+    VRD_OBJECT_REGION = 3,
 };
 
 /* Why a capability has ended. */

@@ -12,6 +12,7 @@
 #include <veridian/error.h>
 #include <veridian/message.h>
 #include <veridian/name.h>
+#include <veridian/region.h>
 #include <veridian/types.h>
 
 #endif

@@ -18,6 +18,7 @@
 
 #define RIGHTS_SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define RIGHTS_ALL (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
+#define RIGHTS_REGION (VRD_RIGHT_READ | VRD_RIGHT_WRITE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
 static int reply_close(vrd_cap_t cap)
 {
@@ -84,8 +85,10 @@ int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
     };
     if (port->kind == PORT_SENDER)
         sender_info(port, ret);
-    else
+    else if (port->kind == PORT_RECEIVER)
         receiver_info(port, ret);
+    else
+        region_about(port, ret);
     gate_leave(port);
     return 0;
 }
@@ -115,6 +118,8 @@ int vrd_cap_revoke(vrd_cap_t cap)
         return r;
     if (port->kind == PORT_SENDER)
         return sender_revoke(port, cap);
+    if (port->kind == PORT_REGION)
+        return region_revoke(port, cap);
     /* an endpoint is the first of those who may send; a channel's receiving side is not */
     receiver_revoke(port, !(port->handle.rights & VRD_RIGHT_SEND));
     gate_leave(port);
@@ -209,12 +214,29 @@ static struct port *derive_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
     return grant_enter(cap, rights, ret_error);
 }
 
+static int derive_region(vrd_cap_t cap, uint32_t rights, vrd_cap_t *ret)
+{
+    int r;
+    struct port *port;
+
+    if ((rights & ~RIGHTS_REGION) != 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter_region(cap, VRD_RIGHT_GRANT, &r);
+    if (!port)
+        return r;
+    r = region_derive(port, rights, VRD_TRANSFER_SHARE, ret);
+    gate_leave(port);
+    return r;
+}
+
 static int derive(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret)
 {
     struct port *port;
     fd_auto near = -1;
     int r;
 
+    if (ret && (rights & VRD_RIGHT_READ) && badge == 0)
+        return derive_region(cap, rights, ret);
     if (!ret)
         return VRD_ERR_INVALID_ARGUMENT;
     port = derive_enter(cap, rights, &r);
@@ -270,6 +292,24 @@ static int export_send(struct port *port, uint32_t rights, int far)
     return sender_derive(port, rights, far);
 }
 
+static int export_region(vrd_cap_t cap, uint32_t rights, int *ret_fd)
+{
+    int r;
+    struct port *port;
+
+    if ((rights & ~RIGHTS_REGION) != 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter_region(cap, VRD_RIGHT_GRANT, &r);
+    if (!port)
+        return r;
+    r = region_invite(port, rights, ret_fd);
+    if (r == 0 && port->region.transfer == VRD_TRANSFER_MOVE)
+        port_close(port);
+    else
+        gate_leave(port);
+    return r;
+}
+
 int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
 {
     fd_auto near = -1;
@@ -277,6 +317,8 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
     struct port *port;
     int pair[2], r;
 
+    if (ret_fd && (rights & VRD_RIGHT_READ))
+        return export_region(cap, rights, ret_fd);
     if (!ret_fd || (rights & ~RIGHTS_ALL) != 0 ||
         (rights & (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE)) == 0)
         return VRD_ERR_INVALID_ARGUMENT;
@@ -487,18 +529,23 @@ int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
         return r == -ENOTSOCK || r == -EBADF ? VRD_ERR_INVALID_ARGUMENT : error_from_errno(-r);
     /* Left there, where others may have the invitation too: whose HELLO comes first must be right. */
     r = import_greeting(fd, socket_peek, &datagram, &greeting);
-    if (r > 0 && greeting.type == FRAME_GREETING_RECEIVE) {
+    if (r > 0 &&
+        (greeting.type == FRAME_GREETING_RECEIVE || greeting.type == FRAME_GREETING_REGION)) {
         r = import_greeting(fd, socket_receive, &datagram, &greeting);
         if (r == 0) /* somebody else took it */
             return VRD_ERR_PEER_GONE;
     }
     if (r < 0)
         return r;
+    if (greeting.type != FRAME_GREETING_REGION && (greeting.rights & ~RIGHTS_ALL) != 0)
+        return VRD_ERR_PEER_CORRUPT;
     switch (greeting.type) {
     case FRAME_GREETING_SEND:
         return passing_import(&greeting, fd, ret);
     case FRAME_GREETING_RECEIVE:
         return import_receive(&greeting, &datagram, fd, ret);
+    case FRAME_GREETING_REGION:
+        return region_import(&greeting, &datagram, fd_take(&fd), VRD_CAP_NONE, ret);
     default:
         return VRD_ERR_PEER_CORRUPT;
     }

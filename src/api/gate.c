@@ -60,6 +60,22 @@ struct port *gate_enter_reply(vrd_cap_t reply, struct pending_call **ret_call, i
     return NULL;
 }
 
+struct port *gate_enter_region(vrd_cap_t cap, uint32_t rights, int *ret_error)
+{
+    struct port *port = gate_enter(cap, GATE_ANY, ret_error);
+
+    if (!port)
+        return NULL;
+    if (port->kind != PORT_REGION)
+        *ret_error = VRD_ERR_INVALID_MEMORY_REGION;
+    else if ((port->handle.rights & rights) == 0)
+        *ret_error = VRD_ERR_PERMISSION_DENIED;
+    if (*ret_error == 0)
+        return port;
+    gate_leave(port);
+    return NULL;
+}
+
 struct port *gate_recall(struct pin_thread *self, vrd_cap_t cap, enum gate_use use)
 {
     uint32_t right = use == GATE_SEND ? VRD_RIGHT_SEND : VRD_RIGHT_RECEIVE;

@@ -51,6 +51,9 @@ struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error);
 /* The endpoint that a reply capability belongs to, and the call. NULL: *ret_error says why. */
 struct port *gate_enter_reply(vrd_cap_t reply, struct pending_call **ret_call, int *ret_error);
 
+/* The same for what has to be a region: else VRD_ERR_INVALID_MEMORY_REGION. */
+struct port *gate_enter_region(vrd_cap_t cap, uint32_t rights, int *ret_error);
+
 static inline void gate_leave(struct port *port)
 {
     pin_leave(&port->handle.pin);

@@ -28,7 +28,9 @@ struct wire {
 _Static_assert(sizeof(struct wire) == FRAME_SIZE, "frames have one size");
 
 #define FRAME_MAGIC UINT32_C(0x44525656) /* "VVRD" */
-#define RIGHTS_ALL (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
+#define RIGHTS_ALL \
+    (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE | VRD_RIGHT_READ | \
+     VRD_RIGHT_WRITE)
 
 /* Fields that must be set, and such that may be; all others are zero. */
 enum field {
@@ -64,6 +66,7 @@ static const struct shape shapes[FRAME_TYPE_MAX + 1] = {
     [FRAME_TRANSFER] = { 1, FRAME_TRANSFER_MAX, ID, 0 },
     [FRAME_GREETING_REPLY] = { 0, 0, GEOMETRY, 0 },
     [FRAME_REPLY] = { 1, 1 + FRAME_TRANSFER_MAX, BYTES, 0 },
+    [FRAME_GREETING_REGION] = { 1, 1, RIGHTS | EXTENSION | BYTES | ID, COUNT | BADGE | DEPTH },
 };
 
 void frame_encode(const struct frame *frame, uint8_t buf[FRAME_SIZE])

@@ -25,7 +25,8 @@ enum frame_type {
     /* over a tether */
     FRAME_WELCOME = 5, /* owner to sender; fds: receiver's segment                                */
     FRAME_ATTACH = 6,  /* extension, bytes; fds: the segment. Sender to owner: a byte ring; owner
-                          to sender: the buffer of reply entry count - 1                         */
+                          to sender: the buffer of reply entry count - 1; to whoever holds a
+                          region: its new memory                                                 */
     FRAME_CLOSE = 7,   /* either way; cause: look at the notice word, or where there is no link,
                           this is what it would say                                              */
     /* after FRAME_GREETING_RECEIVE */
@@ -39,7 +40,10 @@ enum frame_type {
     /* a reply capability that has moved to another process */
     FRAME_GREETING_REPLY = 12, /* slots (1), max_message                                          */
     FRAME_REPLY = 13,          /* bytes; fds: a segment with the reply, then invitations          */
-    FRAME_TYPE_MAX = FRAME_REPLY,
+    FRAME_GREETING_REGION = 14, /* bytes: its size; rights, badge, depth; id: 1 + vrd_region_mode,
+                                   extension: 1 + vrd_transfer_mode, count: log2 of its huge pages;
+                                   fds: its memory                                                */
+    FRAME_TYPE_MAX = FRAME_GREETING_REGION,
 };
 
 #define FRAME_TRANSFER_MAX 4 /* invitations with one message */

@@ -94,10 +94,12 @@ void port_close(struct port *port)
 {
     if (port->kind == PORT_RECEIVER && port->receiver.caller)
         port_close_caller(port);
+    if (port->kind == PORT_REGION) /* takes the lock itself, and not for long */
+        region_close(port);
     control_lock();
     if (port->kind == PORT_SENDER)
         sender_close(port);
-    else
+    else if (port->kind == PORT_RECEIVER)
         receiver_close(port);
     name_forget(port->handle.cap);
     port->handle.cap = VRD_CAP_NONE;
@@ -119,8 +121,10 @@ void port_after_fork(void)
             continue;
         if (port->kind == PORT_SENDER)
             sender_after_fork(port);
-        else
+        else if (port->kind == PORT_RECEIVER)
             receiver_after_fork(port);
+        else
+            region_after_fork(port);
         atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
     }
 }

@@ -11,10 +11,11 @@
 
 #include "cap/handle.h"
 #include "object/receiver.h"
+#include "object/region.h"
 #include "object/sender.h"
 #include "os/futex.h"
 
-enum port_kind { PORT_NONE, PORT_SENDER, PORT_RECEIVER };
+enum port_kind { PORT_NONE, PORT_SENDER, PORT_RECEIVER, PORT_REGION };
 
 struct port {
     struct handle handle; /* its pin guards this port; first */
@@ -35,6 +36,7 @@ struct port {
     union {
         struct sender sender;
         struct receiver receiver;
+        struct region region;
     };
 };
 

@@ -27,13 +27,18 @@ void revoke_socket(int fd, enum notice_cause cause)
     reactor_sent();
 }
 
+static int revoke_drain(struct source *source)
+{
+    return source->kind == SOURCE_REGION_HELD ? region_drain(source) : receiver_drain(source);
+}
+
 static void revoke_source(struct source *source, enum notice_cause cause)
 {
     if (source->kind == SOURCE_LINK) /* one to be read, and one to be left for children */
         revoke_say(source->fd, cause);
     revoke_socket(source->fd, cause);
     source->revoked = true;
-    for (int i = 0; i < DRAINS && socket_pending(source->fd) && receiver_drain(source) == 0; i++) {
+    for (int i = 0; i < DRAINS && socket_pending(source->fd) && revoke_drain(source) == 0; i++) {
     }
     if (source->link)
         source->link->tether = NULL;

@@ -13,6 +13,7 @@
 #include "object/name.h"
 #include "object/reactor.h"
 #include "object/receiver.h"
+#include "object/region.h"
 #include "object/sender.h"
 #include "os/fd.h"
 #include "os/socket.h"
@@ -198,6 +199,10 @@ void reactor_dispatch(uint64_t token)
     case SOURCE_LISTENER:
     case SOURCE_NAME:
         name_source_ready(source);
+        break;
+    case SOURCE_REGION_HELD:
+    case SOURCE_REGION_TETHER:
+        region_source_ready(source);
         break;
     default:
         receiver_source_ready(source);

@@ -48,6 +48,8 @@ static const struct shape shapes[] = {
     [FRAME_TRANSFER] = { 1, 4, .id = true },
     [FRAME_GREETING_REPLY] = { 0, 0, .geometry = true },
     [FRAME_REPLY] = { 1, 5, .bytes = true },
+    [FRAME_GREETING_REGION] = { 1, 1, .rights = true, .extension = true, .bytes = true, .id = true,
+                                .count = true, .badge = true, .depth = true },
 };
 
 #define TYPES ((int)(sizeof shapes / sizeof shapes[0]))
@@ -270,11 +272,11 @@ static void rights_are_some_of_the_known(void **state)
 
         if (!shapes[type].rights)
             continue;
-        for (frame.rights = 1; frame.rights <= 15; frame.rights++)
+        for (frame.rights = 1; frame.rights <= 63; frame.rights++)
             accept_frame(frame);
         frame.rights = 0;
         refuse_frame(frame);
-        for (int bit = 4; bit < 32; bit++) {
+        for (int bit = 6; bit < 32; bit++) {
             frame.rights = UINT32_C(1) << bit;
             refuse_frame(frame);
             frame.rights |= VRD_RIGHT_SEND;
@@ -385,7 +387,7 @@ static struct frame random_good(uint64_t *random)
         frame.max_message = (random_next(random) >> (1 + random_below(random, 60))) | 1;
     }
     if (shape->rights)
-        frame.rights = 1 + (uint32_t)random_below(random, 15);
+        frame.rights = 1 + (uint32_t)random_below(random, 63);
     if (shape->extension)
         frame.extension = (uint32_t)random_next(random) | 1;
     if (shape->bytes)
