@@ -25,8 +25,8 @@ VRD_BEGIN_DECLS
 #define VRD_RIGHT_GRANT (UINT32_C(1) << 2)   /* may derive and export                    */
 #define VRD_RIGHT_REVOKE (UINT32_C(1) << 3)  /* may revoke what was derived from it      */
 
-#define VRD_RIGHT_READ (UINT32_C(1) << 4)    /* regions: may map for reading             */
-#define VRD_RIGHT_WRITE (UINT32_C(1) << 5)   /* regions: may map for writing             */
+#define VRD_RIGHT_READ (UINT32_C(1) << 4)  /* regions: may map for reading             */
+#define VRD_RIGHT_WRITE (UINT32_C(1) << 5) /* regions: may map for writing             */
 
 /* The guide's names. */
 #define VRD_RIGHTS_SEND_ONLY VRD_RIGHT_SEND

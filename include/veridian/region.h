@@ -88,10 +88,11 @@ struct vrd_memory_provider {
 
 /* Zero means the default in every field; `reserved` must be zero. */
 struct vrd_region_options {
-    uint32_t mode;       /* enum vrd_region_mode                                                 */
-    uint32_t huge_pages; /* enum vrd_huge_pages; the last two not with mode shared: who may write may
+    uint32_t mode; /* enum vrd_region_mode                                                 */
+    uint32_t
+        huge_pages;     /* enum vrd_huge_pages; the last two not with mode shared: who may write may
                             also give pages back, and there may be no other huge page            */
-    uint32_t numa_node;  /* VRD_NUMA_NODE(n): all pages from node n, or an error                 */
+    uint32_t numa_node; /* VRD_NUMA_NODE(n): all pages from node n, or an error                 */
     uint32_t reserved1;
     const struct vrd_memory_provider *provider; /* copied; NULL: the kernel                      */
     uint64_t reserved[13];
@@ -109,8 +110,8 @@ struct vrd_region_options {
  *  OUT_OF_MEMORY          not so much memory, on that node, or in the pool of huge pages
  *  SYSTEM
  */
-VRD_API int vrd_region_create(size_t size, uint32_t rights, const struct vrd_region_options *options,
-                              vrd_cap_t *ret);
+VRD_API int vrd_region_create(size_t size, uint32_t rights,
+                              const struct vrd_region_options *options, vrd_cap_t *ret);
 
 /* The same with defaults and all pages from NUMA node `node`, 0 and up. */
 VRD_API int vrd_region_create_numa(size_t size, uint32_t rights, int node, vrd_cap_t *ret);

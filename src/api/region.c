@@ -37,8 +37,9 @@ static bool options_valid(const struct vrd_region_options *options)
 
 static struct region_pages pages_wanted(const struct vrd_region_options *options)
 {
-    static const unsigned shifts[] = { [VRD_PAGES_2_MIB] = HUGE_2_MIB,
-                                       [VRD_PAGES_1_GIB] = HUGE_1_GIB };
+    static const unsigned shifts[] = {
+        [VRD_PAGES_2_MIB] = HUGE_2_MIB, [VRD_PAGES_1_GIB] = HUGE_1_GIB
+    };
 
     return (struct region_pages){
         .shift = shifts[options->huge_pages],

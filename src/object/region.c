@@ -103,9 +103,9 @@ static void fd_forget_foreign(int *fd, uint64_t identity)
 static void region_attach(struct port *port)
 {
     struct region *region = &port->region;
-    const struct frame frame = {
-        .type = FRAME_DERIVE, .rights = region_tree_rights(region, port->handle.rights), .count = 1
-    };
+    const struct frame frame = { .type = FRAME_DERIVE,
+                                 .rights = region_tree_rights(region, port->handle.rights),
+                                 .count = 1 };
     fd_auto far = -1;
     int pair[2];
 
@@ -113,9 +113,9 @@ static void region_attach(struct port *port)
         return;
     far = pair[1];
     control_lock();
-    region->tether = source_new(port, SOURCE_REGION_TETHER, pair[0]);
-    if (region->tether && (frame_say(region->inherited, &frame, &far, 1) < 0 ||
-                           source_watch(region->tether) < 0))
+    region->tether = source_new(port, SOURCE_MAKER, pair[0]);
+    if (region->tether &&
+        (frame_say(region->inherited, &frame, &far, 1) < 0 || source_watch(region->tether) < 0))
         source_free(&region->tether);
     control_unlock();
 }
@@ -243,8 +243,8 @@ int region_info(struct port *port, struct vrd_region_info *ret)
         .page_size = region_memory_page(region->memory.shift),
         .mode = region->mode,
         .transfer = region->transfer,
-        .immutable = region->memory.fd >= 0 &&
-                     region_memory_sealed(region->memory.fd, REGION_FROZEN),
+        .immutable =
+            region->memory.fd >= 0 && region_memory_sealed(region->memory.fd, REGION_FROZEN),
         .mapped = region->mapped,
         .generation = region->generation,
     };
@@ -309,7 +309,7 @@ static int region_confer(struct port *port, int fd, struct node *parent, uint32_
         fd_close(&fd);
         return r;
     }
-    source = source_new(port, SOURCE_REGION_HELD, fd);
+    source = source_new(port, SOURCE_HOLDER, fd);
     if (!source) {
         node_settle(node);
         return VRD_ERR_OUT_OF_MEMORY;
@@ -338,7 +338,8 @@ static int region_fd_for(const struct region *region, uint32_t rights)
                : memory->fd;
 }
 
-static int region_greet(struct port *port, uint32_t rights, enum vrd_transfer_mode transfer, int far)
+static int region_greet(struct port *port, uint32_t rights, enum vrd_transfer_mode transfer,
+                        int far)
 {
     const struct region *region = &port->region;
     const struct frame greeting = {
@@ -432,8 +433,8 @@ uint32_t region_rights(const struct port *port, enum vrd_transfer_mode transfer)
     uint32_t rights = port->handle.rights & RIGHTS_PASSED;
 
     if (transfer != VRD_TRANSFER_SHARE)
-        return rights | (region_copies(region) ? port->handle.rights & VRD_RIGHT_WRITE
-                                               : VRD_RIGHT_WRITE);
+        return rights |
+               (region_copies(region) ? port->handle.rights & VRD_RIGHT_WRITE : VRD_RIGHT_WRITE);
     return region->mode == VRD_REGION_SHARED && !region_copies(region)
                ? rights | (port->handle.rights & VRD_RIGHT_WRITE)
                : rights;
@@ -770,7 +771,7 @@ int region_import(const struct frame *greeting, struct datagram *datagram, int f
         port->region.twin = twin;
         region_empty(&port->region);
         if (!port->region.maker)
-            port->region.tether = source_new(port, SOURCE_REGION_TETHER, fd_take(&fd));
+            port->region.tether = source_new(port, SOURCE_MAKER, fd_take(&fd));
         r = port->region.maker ? 0 : VRD_ERR_OUT_OF_MEMORY;
         if (port->region.tether)
             r = source_watch(port->region.tether);
@@ -858,8 +859,7 @@ static int region_derived(struct source *source, const struct frame *frame,
     if ((frame->count == 0 && !(source->right->rights & VRD_RIGHT_GRANT)) || frame->count > 1 ||
         socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    r = region_confer(port, fd_take(&datagram->fds[0]), source->right, frame->rights,
-                      frame->badge);
+    r = region_confer(port, fd_take(&datagram->fds[0]), source->right, frame->rights, frame->badge);
     if (r == VRD_ERR_PERMISSION_DENIED)
         return VRD_ERR_PEER_CORRUPT;
     if (r < 0) /* what we have no memory for is withdrawn, no more */
@@ -910,7 +910,7 @@ void region_source_ready(struct source *source)
     struct port *port = source->port;
     int r;
 
-    if (source->kind == SOURCE_REGION_HELD) {
+    if (source->kind == SOURCE_HOLDER) {
         r = region_drain(source);
         if (source->revoke != 0)
             region_revoke_asked(source);

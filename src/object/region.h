@@ -35,12 +35,12 @@ struct region {
     /* with the control lock; the maker's memory also with the pin, to change it with both */
     struct region_memory memory;
     uint64_t identity; /* of its descriptors */
-    void *addr;       /* a mapping other than the one that the maker's memory has; NULL: none */
-    uint32_t mapped;  /* by how many calls */
-    uint32_t access;  /* enum region_access of `addr` */
+    void *addr;        /* a mapping other than the one that the maker's memory has; NULL: none */
+    uint32_t mapped;   /* by how many calls */
+    uint32_t access;   /* enum region_access of `addr` */
     uint32_t generation;
-    uint16_t lost;    /* enum notice_cause: taken back, or its maker broke the protocol */
-    uint64_t asked;   /* a revocation, over the tether */
+    uint16_t lost;  /* enum notice_cause: taken back, or its maker broke the protocol */
+    uint64_t asked; /* a revocation, over the tether */
     uint64_t answered;
     struct source *tether;
     struct node tree;

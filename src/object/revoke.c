@@ -29,7 +29,7 @@ void revoke_socket(int fd, enum notice_cause cause)
 
 static int revoke_drain(struct source *source)
 {
-    return source->kind == SOURCE_REGION_HELD ? region_drain(source) : receiver_drain(source);
+    return source->kind == SOURCE_HOLDER ? region_drain(source) : receiver_drain(source);
 }
 
 static void revoke_source(struct source *source, enum notice_cause cause)

@@ -200,8 +200,8 @@ void reactor_dispatch(uint64_t token)
     case SOURCE_NAME:
         name_source_ready(source);
         break;
-    case SOURCE_REGION_HELD:
-    case SOURCE_REGION_TETHER:
+    case SOURCE_HOLDER:
+    case SOURCE_MAKER:
         region_source_ready(source);
         break;
     default:

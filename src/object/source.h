@@ -27,8 +27,8 @@ enum source_kind {
     SOURCE_OWNER_EXIT, /* sender: the process at the other end                      */
     SOURCE_LISTENER,   /* name: where others connect                                */
     SOURCE_NAME,       /* name: the socket of the right that it hands on            */
-    SOURCE_REGION_HELD,   /* a region's maker: somebody who holds it                */
-    SOURCE_REGION_TETHER, /* whoever holds a region: its maker                      */
+    SOURCE_HOLDER,     /* a region's maker: somebody who holds the region           */
+    SOURCE_MAKER,      /* whoever holds a region: its maker                         */
 };
 
 struct source {

@@ -356,7 +356,7 @@ static int mapping_populate_huge(int fd, void *addr, size_t size, unsigned shift
 }
 
 int region_memory_map(int fd, size_t size, unsigned shift, enum region_access access, void *at,
-               void **ret_addr)
+                      void **ret_addr)
 {
     int protection = access == REGION_READ ? PROT_READ : PROT_READ | PROT_WRITE;
     int flags = access == REGION_COPY ? MAP_PRIVATE : MAP_SHARED;

@@ -32,7 +32,10 @@ struct region_memory {
     struct region_pages pages;
 };
 
-#define REGION_NONE { .fd = -1, .writable_fd = -1 }
+#define REGION_NONE \
+    { \
+        .fd = -1, .writable_fd = -1 \
+    }
 
 /* The size of a page. */
 size_t region_memory_page(unsigned shift);
@@ -88,7 +91,7 @@ enum region_access {
  * inherited by fork. 0 or -errno; -EPROTO: there are holes after all.
  */
 int region_memory_map(int fd, size_t size, unsigned shift, enum region_access access, void *at,
-               void **ret_addr);
+                      void **ret_addr);
 void region_memory_unmap(void *addr, size_t size);
 
 /* Puts zeroes of our own in place of a mapping: whoever still uses it does not crash. */
