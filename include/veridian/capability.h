@@ -93,7 +93,7 @@ VRD_API int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret);
 
 /*
  * Makes another capability for the same object in this process, with `rights`, a subset of those of
- * `cap` that includes SEND. It belongs to `cap` in the tree of derivations that the object's owner
+ * `cap` that includes SEND, or READ where it is a region (see region.h). It belongs to `cap` in the tree of derivations that the object's owner
  * keeps. It takes a few hundred bytes and a descriptor; its link is made at its first use. Never
  * waits.
  *
@@ -102,8 +102,8 @@ VRD_API int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret);
  * capability that has none.
  *  INVALID_CAPABILITY  not a capability of this process
  *  PERMISSION_DENIED   `cap` lacks GRANT, or one of `rights`, or has a badge and is to have another
- *  INVALID_ARGUMENT    rights without SEND, with RECEIVE (it is unique: export moves it), or unknown;
- *                      a badge of 0; `ret` is NULL
+ *  INVALID_ARGUMENT    rights without SEND (READ), with RECEIVE (it is unique: export moves it), or
+ *                      unknown; a badge of 0, or of a region; `ret` is NULL
  *  PEER_GONE, REVOKED  `cap` has ended
  *  QUOTA_EXCEEDED      too many derivations that the owner has not looked at
  *  OUT_OF_MEMORY, SYSTEM
@@ -147,13 +147,15 @@ VRD_API int vrd_notices_take(struct vrd_notice *ret, size_t n);
  * owns it and closes it after passing it on. Closing it unused withdraws it.
  *
  * `rights` is a subset of those of `cap`, which itself keeps them, except for RECEIVE: that is
- * unique, it moves with all that is queued in the object's sockets, and `cap` is closed by it.
+ * unique, it moves with all that is queued in the object's sockets, and `cap` is closed by it. A region
+ * wants READ among them; one that was moved (VRD_TRANSFER_MOVE) moves on.
  * Never waits.
  *  INVALID_CAPABILITY  not a capability of this process
  *  PERMISSION_DENIED   `cap` lacks GRANT, or one of `rights`
  *  INVALID_ARGUMENT    no rights, unknown rights, RECEIVE together with SEND (except for an endpoint,
  *                      which moves whole), or `ret_fd` is NULL
- *  RESOURCE_BUSY       RECEIVE, while this process has live links with senders
+ *  RESOURCE_BUSY       RECEIVE, while this process has live links with senders; a region to be frozen
+ *                      or moved, see vrd_region_create_capability
  *  PEER_GONE           nobody holds RECEIVE any more
  *  QUOTA_EXCEEDED      too many invitations that the owner has not looked at; RECEIVE: more unused
  *                      invitations (some hundreds) than can move with it
@@ -165,10 +167,12 @@ VRD_API int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd);
  * Turns an invitation into a capability. Takes `fd`, and closes it, also on failure. Sends one
  * frame and returns: it does not wait for the owner, and a refusal is the next operation's error.
  * The ring is the importer's memory: it has as many slots as the channel, but VRD_IMPORT_SLOTS_MAX at
- * most, whatever the maker of the invitation says (vrd_cap_info tells).
+ * most, whatever the maker of the invitation says (vrd_cap_info tells). A region is checked, not
+ * yet mapped, and nobody is told.
  *  INVALID_ARGUMENT    not a descriptor of a socket of ours
  *  PEER_GONE           the invitation was withdrawn or used, or the owner is gone
- *  PEER_CORRUPT        what came with it is not what the protocol says
+ *  PEER_CORRUPT        what came with it is not what the protocol says; the memory of a region has
+ *                      holes, or is not sealed as its mode wants it
  *  QUOTA_EXCEEDED, OUT_OF_MEMORY, SYSTEM
  */
 VRD_API int vrd_cap_import(int fd, vrd_cap_t *ret);

@@ -214,14 +214,24 @@ static struct port *derive_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
     return grant_enter(cap, rights, ret_error);
 }
 
+/* The region that is given away with those rights, with the pin. NULL: *ret_error says why. */
+static struct port *region_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
+{
+    struct port *port = NULL;
+
+    *ret_error = VRD_ERR_INVALID_ARGUMENT;
+    if ((rights & ~RIGHTS_REGION) == 0)
+        port = gate_enter_region(cap, VRD_RIGHT_GRANT, ret_error);
+    if (*ret_error == VRD_ERR_INVALID_MEMORY_REGION) /* nothing else can be read */
+        *ret_error = VRD_ERR_INVALID_ARGUMENT;
+    return port;
+}
+
 static int derive_region(vrd_cap_t cap, uint32_t rights, vrd_cap_t *ret)
 {
     int r;
-    struct port *port;
+    struct port *port = region_enter(cap, rights, &r);
 
-    if ((rights & ~RIGHTS_REGION) != 0)
-        return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter_region(cap, VRD_RIGHT_GRANT, &r);
     if (!port)
         return r;
     r = region_derive(port, rights, VRD_TRANSFER_SHARE, ret);
@@ -295,11 +305,8 @@ static int export_send(struct port *port, uint32_t rights, int far)
 static int export_region(vrd_cap_t cap, uint32_t rights, int *ret_fd)
 {
     int r;
-    struct port *port;
+    struct port *port = region_enter(cap, rights, &r);
 
-    if ((rights & ~RIGHTS_REGION) != 0)
-        return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter_region(cap, VRD_RIGHT_GRANT, &r);
     if (!port)
         return r;
     r = region_invite(port, rights, ret_fd);
