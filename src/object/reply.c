@@ -54,7 +54,8 @@ int pending_reserve(struct pending *pending)
         return VRD_ERR_OUT_OF_MEMORY;
     /* different modulo the old size, so also modulo the new one */
     for (uint32_t i = 0; i <= pending->mask; i++)
-        calls[pending->calls[i].serial & mask] = pending->calls[i];
+        if (pending->calls[i].serial != 0)
+            calls[pending->calls[i].serial & mask] = pending->calls[i];
     free(pending->calls);
     pending->calls = calls;
     pending->mask = mask;

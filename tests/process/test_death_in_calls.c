@@ -7,6 +7,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 
 #define CALLS VRD_ENDPOINT_CALLS_MAX
@@ -15,7 +16,7 @@ struct caller {
     vrd_cap_t cap;
     size_t len;
     pthread_t thread;
-    volatile pid_t tid;
+    atomic_int tid;
     ssize_t result;
 };
 
@@ -24,7 +25,7 @@ static void *caller_run(void *arg)
     struct caller *caller = arg;
     uint8_t data[5000] = { 0 };
 
-    caller->tid = (pid_t)syscall(SYS_gettid);
+    atomic_store(&caller->tid, (int)syscall(SYS_gettid));
     caller->result = vrd_call(caller->cap, data, caller->len, data, sizeof data, VRD_FOREVER);
     return NULL;
 }
@@ -37,9 +38,9 @@ static void callers_start(struct caller *callers, size_t n, vrd_cap_t cap)
         EXPECT(pthread_create(&callers[i].thread, NULL, caller_run, &callers[i]), 0);
     }
     for (size_t i = 0; i < n; i++)
-        while (callers[i].tid == 0)
+        while (atomic_load(&callers[i].tid) == 0)
             support_sleep_ms(1);
-    support_wait_asleep(callers[n - 1].tid); /* and by then, as a rule, the others */
+    support_wait_asleep(atomic_load(&callers[n - 1].tid)); /* and by then, as a rule, the others */
 }
 
 static void callers_join(struct caller *callers, size_t n)

@@ -6,6 +6,7 @@
 #include "process/endpoints.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/syscall.h>
 
 #define KEPT VRD_ENDPOINT_CALLS_MAX
@@ -18,7 +19,7 @@ struct caller {
     size_t len;
     int64_t timeout_ns;
     pthread_t thread;
-    volatile pid_t tid;
+    atomic_int tid;
     ssize_t result;
     uint8_t reply[70000];
 };
@@ -28,7 +29,7 @@ static void *caller_run(void *arg)
     struct caller *caller = arg;
     uint8_t data[70000];
 
-    caller->tid = (pid_t)syscall(SYS_gettid);
+    atomic_store(&caller->tid, (int)syscall(SYS_gettid));
     number_fill(data, caller->len, (struct number){ caller->number, 1 });
     caller->result = vrd_call(caller->cap, data, caller->len, caller->reply, sizeof caller->reply,
                               caller->timeout_ns);
@@ -54,9 +55,9 @@ static void caller_expect(struct caller *caller, ssize_t result)
 
 static void caller_wait_asleep(const struct caller *caller)
 {
-    while (caller->tid == 0)
+    while (atomic_load(&caller->tid) == 0)
         support_sleep_ms(1);
-    support_wait_asleep(caller->tid);
+    support_wait_asleep(atomic_load(&caller->tid));
 }
 
 /* A request and the way back to whoever sent it. */
