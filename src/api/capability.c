@@ -120,6 +120,10 @@ int vrd_cap_revoke(vrd_cap_t cap)
         return sender_revoke(port, cap);
     if (port->kind == PORT_REGION)
         return region_revoke(port, cap);
+    if (port->moving) { /* the sockets are not ours to read */
+        gate_leave(port);
+        return VRD_ERR_RESOURCE_BUSY;
+    }
     /* an endpoint is the first of those who may send; a channel's receiving side is not */
     receiver_revoke(port, !(port->handle.rights & VRD_RIGHT_SEND));
     gate_leave(port);
@@ -288,8 +292,11 @@ int vrd_cap_derive_badged(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_ca
 
 /* --- export: pin held ------------------------------------------------------------------------- */
 
-/* The invitation is greeted from the owner's end, which then goes to the owner. */
-static int export_send(struct port *port, uint32_t rights, int far)
+/*
+ * The invitation is greeted from the owner's end, which then goes to the owner. `kept`: whoever gets it
+ * may leave it to children.
+ */
+static int export_send(struct port *port, uint32_t rights, int far, bool kept)
 {
     const struct frame greeting = greeting_of(port, rights);
     uint8_t buf[FRAME_SIZE];
@@ -299,7 +306,25 @@ static int export_send(struct port *port, uint32_t rights, int far)
     r = socket_send(far, buf, sizeof(buf), NULL, 0);
     if (r < 0)
         return error_from_errno(-r);
-    return sender_derive(port, rights, far);
+    return kept ? sender_derive_kept(port, rights, 0, far) : sender_derive(port, rights, far);
+}
+
+static int export_held(struct port *port, uint32_t rights, bool kept, int *ret_fd)
+{
+    fd_auto near = -1;
+    fd_auto far = -1;
+    int pair[2];
+    int r = socket_pair(pair);
+
+    if (r < 0)
+        return error_from_errno(-r);
+    near = pair[0];
+    far = pair[1];
+    r = port->kind == PORT_SENDER ? export_send(port, rights, far, kept)
+                                  : receiver_move(port, far, rights);
+    if (r == 0)
+        *ret_fd = fd_take(&near);
+    return r;
 }
 
 static int export_region(vrd_cap_t cap, uint32_t rights, int *ret_fd)
@@ -319,10 +344,8 @@ static int export_region(vrd_cap_t cap, uint32_t rights, int *ret_fd)
 
 int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
 {
-    fd_auto near = -1;
-    fd_auto far = -1;
     struct port *port;
-    int pair[2], r;
+    int r;
 
     if (ret_fd && (rights & VRD_RIGHT_READ))
         return export_region(cap, rights, ret_fd);
@@ -332,40 +355,93 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
     port = grant_enter(cap, rights, &r);
     if (!port)
         return r;
-    r = socket_pair(pair);
-    if (r < 0) {
-        gate_leave(port);
-        return error_from_errno(-r);
-    }
-    near = pair[0];
-    far = pair[1];
-    r = port->kind == PORT_SENDER ? export_send(port, rights, far)
-                                  : receiver_move(port, far, rights);
+    r = export_held(port, rights, false, ret_fd);
     if (r == 0 && port->kind == PORT_RECEIVER)
         port_close(port);
     else
         gate_leave(port);
-    if (r == 0)
-        *ret_fd = fd_take(&near);
     return r;
+}
+
+/* --- move ------------------------------------------------------------------------------------- */
+
+int passing_mint(vrd_cap_t cap, int *ret_fd)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_GRANT, &r);
+
+    if (!port)
+        return r;
+    if (port->moving)
+        r = VRD_ERR_RESOURCE_BUSY;
+    else if (port->kind == PORT_REGION)
+        r = region_invite(port, port->handle.rights, ret_fd);
+    else
+        r = export_held(port, port->handle.rights, true, ret_fd);
+    if (r == 0)
+        port->moving = true;
+    gate_leave(port);
+    return r;
+}
+
+void passing_moved(vrd_cap_t cap)
+{
+    int r;
+    struct port *port = gate_enter(cap, GATE_ANY, &r);
+
+    if (port)
+        port_close(port);
+}
+
+/* Takes back what the invitation holds, to receive or to memory. False: somebody was faster. */
+static bool move_withdraw(int fd)
+{
+    bool here = false;
+
+    for (;;) {
+        datagram_auto datagram = { .pidfd = -1 };
+
+        if (socket_receive(fd, &datagram) <= 0)
+            return here;
+        here = true;
+    }
+}
+
+void passing_kept(vrd_cap_t cap, int fd)
+{
+    int r;
+    struct port *port = gate_enter(cap, GATE_ANY, &r);
+    fd_auto invitation = fd;
+
+    if (!port) {
+        socket_shutdown(invitation);
+        return;
+    }
+    port->moving = false;
+    if (port->kind != PORT_SENDER && !move_withdraw(invitation)) {
+        port_close(port);
+        return;
+    }
+    socket_shutdown(invitation);
+    if (port->kind == PORT_RECEIVER)
+        receiver_stay(port);
+    gate_leave(port);
 }
 
 /* --- import ----------------------------------------------------------------------------------- */
 
-/* A capability to send: HELLO goes out at once, over the invitation, which is used up by it. */
-int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret)
+/* A capability to send, not yet shown. 0 or VRD_ERR_*. */
+static int import_port(const struct frame *greeting, struct port **ret_port, vrd_cap_t *ret_cap)
 {
     /* the ring will be our memory, and who greets us may be anyone */
     uint32_t slots =
         greeting->slots < VRD_IMPORT_SLOTS_MAX ? greeting->slots : VRD_IMPORT_SLOTS_MAX;
     struct port *port;
-    vrd_cap_t cap;
-    int r;
 
     if (!(greeting->rights & VRD_RIGHT_SEND) || (greeting->rights & VRD_RIGHT_RECEIVE))
         return VRD_ERR_PEER_CORRUPT;
     control_lock();
-    port = port_new(PORT_SENDER, greeting->rights, slots, greeting->max_message, &cap);
+    port = port_new(PORT_SENDER, greeting->rights, slots, greeting->max_message, ret_cap);
     control_unlock();
     if (!port)
         return VRD_ERR_OUT_OF_MEMORY;
@@ -374,6 +450,37 @@ int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret)
         greeting->object == VRD_OBJECT_ENDPOINT ? VRD_OBJECT_ENDPOINT : VRD_OBJECT_CHANNEL;
     port->badge = greeting->badge;
     port->depth = greeting->depth;
+    *ret_port = port;
+    return 0;
+}
+
+/* HELLO is said at first use. */
+static int import_lazily(const struct frame *greeting, int fd, vrd_cap_t *ret)
+{
+    fd_auto invitation = fd;
+    struct port *port;
+    vrd_cap_t cap;
+    int r = import_port(greeting, &port, &cap);
+
+    if (r < 0)
+        return r;
+    sender_inherit(port, fd_take(&invitation));
+    control_lock();
+    port_show(port, cap);
+    control_unlock();
+    *ret = cap;
+    return 0;
+}
+
+/* HELLO goes out at once, over the invitation, which is used up by it. */
+int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret)
+{
+    struct port *port;
+    vrd_cap_t cap;
+    int r = import_port(greeting, &port, &cap);
+
+    if (r < 0)
+        return r;
     r = sender_connect(port, fd);
     control_lock();
     if (r == 0)
@@ -516,7 +623,8 @@ static int import_greeting(int fd, int (*read)(int fd, struct datagram *ret),
     return r < 0 ? r : 1;
 }
 
-int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
+/* Takes `fd`, which socket_adopt has seen. */
+static int import_any(int fd_consume, bool lazily, vrd_cap_t *ret)
 {
     datagram_auto datagram = { .pidfd = -1 };
     struct frame greeting = { .type = FRAME_GREETING_SEND, /* where the maker queued none */
@@ -526,14 +634,6 @@ int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
     fd_auto fd = fd_consume;
     int r;
 
-    if (!ret || fd < 0)
-        return VRD_ERR_INVALID_ARGUMENT;
-    r = control_ready();
-    if (r < 0)
-        return r;
-    r = socket_adopt(fd);
-    if (r < 0)
-        return r == -ENOTSOCK || r == -EBADF ? VRD_ERR_INVALID_ARGUMENT : error_from_errno(-r);
     /* Left there, where others may have the invitation too: whose HELLO comes first must be right. */
     r = import_greeting(fd, socket_peek, &datagram, &greeting);
     if (r > 0 &&
@@ -548,7 +648,8 @@ int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
         return VRD_ERR_PEER_CORRUPT;
     switch (greeting.type) {
     case FRAME_GREETING_SEND:
-        return passing_import(&greeting, fd, ret);
+        return lazily ? import_lazily(&greeting, fd_take(&fd), ret)
+                      : passing_import(&greeting, fd, ret);
     case FRAME_GREETING_RECEIVE:
         return import_receive(&greeting, &datagram, fd, ret);
     case FRAME_GREETING_REGION:
@@ -556,4 +657,25 @@ int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
     default:
         return VRD_ERR_PEER_CORRUPT;
     }
+}
+
+int passing_accept(int fd, vrd_cap_t *ret)
+{
+    return import_any(fd, true, ret);
+}
+
+int vrd_cap_import(int fd_consume, vrd_cap_t *ret)
+{
+    fd_auto fd = fd_consume;
+    int r;
+
+    if (!ret || fd < 0)
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = control_ready();
+    if (r < 0)
+        return r;
+    r = socket_adopt(fd);
+    if (r < 0)
+        return r == -ENOTSOCK || r == -EBADF ? VRD_ERR_INVALID_ARGUMENT : error_from_errno(-r);
+    return import_any(fd_take(&fd), false, ret);
 }

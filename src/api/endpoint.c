@@ -53,9 +53,20 @@ int vrd_endpoint_create(uint64_t *ret_id, vrd_cap_t *ret_cap)
 
 /* --- calling ---------------------------------------------------------------------------------- */
 
-/* Sends and waits for the answer. Pin held; gives it back. */
+/* The capabilities of a call that was sent are the server's, before we wait. As port_wait. */
+static int call_carried(struct port *port, vrd_cap_t cap, struct carry *carry)
+{
+    gate_leave(port); /* each has a pin of its own */
+    carry_close(carry, 0);
+    return port_enter(port, cap) ? 0 : VRD_ERR_INVALID_CAPABILITY;
+}
+
+/*
+ * Sends and waits for the answer. `carry`: what the request carries, or NULL. Pin held; gives it back.
+ */
 static int call_held(struct port *port, vrd_cap_t cap, struct ring_message *request,
-                     struct ring_message *reply, size_t size, int64_t timeout_ns)
+                     struct carry *carry, struct ring_message *reply, size_t size,
+                     int64_t timeout_ns)
 {
     int64_t deadline = timeout_valid(timeout_ns) ? clock_deadline(timeout_ns) : 0;
     struct call call;
@@ -71,7 +82,9 @@ static int call_held(struct port *port, vrd_cap_t cap, struct ring_message *requ
     if (r < 0)
         return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_ENDPOINT_BUSY : r; /* the pin is given back */
     call = (struct call){ .calls = port->sender.calls, .entry = (int)request->call - 1 };
-    r = call_finish(port, cap, call, reply, size, deadline);
+    r = carry ? call_carried(port, cap, carry) : 0;
+    if (r == 0)
+        r = call_finish(port, cap, call, reply, size, deadline);
     if (r != VRD_ERR_INVALID_CAPABILITY)
         gate_leave(port);
     return r;
@@ -84,7 +97,7 @@ static __attribute__((noinline)) ssize_t call_plain(struct port *port, vrd_cap_t
 {
     struct ring_message out = { .data = transfer_unconst(request), .len = len };
     struct ring_message in = { .data = reply };
-    int r = call_held(port, cap, &out, &in, size, timeout_ns);
+    int r = call_held(port, cap, &out, NULL, &in, size, timeout_ns);
 
     return r < 0 ? r : (ssize_t)in.len;
 }
@@ -183,27 +196,43 @@ ssize_t vrd_call(vrd_cap_t cap, const void *request, size_t len, void *reply, si
                         : call_other(cap, request, len, reply, size, timeout_ns);
 }
 
+static int call_message(vrd_cap_t cap, struct ring_message *out, struct carry *carry,
+                        struct vrd_message *reply, int64_t timeout_ns)
+{
+    struct ring_message in = { .data = reply->data };
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+
+    if (!port)
+        return r;
+    r = call_held(port, cap, out, carry, &in, reply->size, timeout_ns);
+    if (r == 0)
+        message_in(reply, &in, NULL);
+    else if (r == VRD_ERR_MESSAGE_TOO_LARGE && in.len > 0)
+        reply->len = in.len;
+    return r;
+}
+
 int vrd_call_message(vrd_cap_t cap, const struct vrd_message *request, struct vrd_message *reply,
                      int64_t timeout_ns)
 {
-    struct ring_message out, in;
-    struct port *port;
+    struct ring_message out;
+    struct carry carry;
     int r = request ? message_check_send(request) : VRD_ERR_INVALID_ARGUMENT;
 
     if (r < 0)
         return r;
     if (!reply || !message_reserved_zero(reply))
         return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter(cap, VRD_RIGHT_SEND, &r);
-    if (!port)
-        return r;
     out = message_out(request);
-    in = (struct ring_message){ .data = reply->data };
-    r = call_held(port, cap, &out, &in, reply->size, timeout_ns);
-    if (r == 0)
-        message_in(reply, &in, NULL);
-    else if (r == VRD_ERR_MESSAGE_TOO_LARGE && in.len > 0)
-        reply->len = in.len;
+    if (request->n_caps == 0)
+        return call_message(cap, &out, NULL, reply, timeout_ns);
+    r = carry_open(&carry, cap, request->caps, request->n_caps);
+    if (r < 0)
+        return r;
+    out.carried = &carry.out;
+    r = call_message(cap, &out, &carry, reply, timeout_ns);
+    carry_close(&carry, r);
     return r;
 }
 
@@ -213,7 +242,9 @@ int vrd_call_message(vrd_cap_t cap, const struct vrd_message *request, struct vr
 static int receive_call_held(struct port *port, vrd_cap_t cap, struct vrd_message *request,
                              vrd_cap_t *ret_reply, int64_t timeout_ns)
 {
-    struct ring_message in = { .data = request->data, .wants_calls = true };
+    struct ring_message in = { .data = request->data,
+                               .wants_calls = true,
+                               .wants_caps = request->max_caps > 0 };
     struct link *link;
     int r;
 
@@ -224,6 +255,7 @@ static int receive_call_held(struct port *port, vrd_cap_t cap, struct vrd_messag
     r = transfer_receive(port, cap, &in, request->size, timeout_ns, &link);
     if (r == 0) {
         message_in(request, &in, link);
+        carry_in(request, in.carried);
         *ret_reply = in.reply;
     } else if (r == VRD_ERR_MESSAGE_TOO_LARGE) {
         request->len = in.len;
@@ -389,6 +421,8 @@ int vrd_reply_message(vrd_cap_t reply, const struct vrd_message *message)
     int r = message ? message_check_send(message) : VRD_ERR_INVALID_ARGUMENT;
     struct ring_message out;
 
+    if (r == 0 && message->n_caps > 0)
+        r = VRD_ERR_NOT_SUPPORTED;
     if (r < 0) {
         int dropped = reply_waste(reply);
 

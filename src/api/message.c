@@ -19,9 +19,7 @@ bool message_reserved_zero(const struct vrd_message *message)
 
 int message_check_send(const struct vrd_message *message)
 {
-    if (!message_reserved_zero(message))
-        return VRD_ERR_INVALID_ARGUMENT;
-    return message->n_caps != 0 ? VRD_ERR_NOT_SUPPORTED : 0;
+    return message_reserved_zero(message) ? 0 : VRD_ERR_INVALID_ARGUMENT;
 }
 
 struct ring_message message_out(const struct vrd_message *message)
@@ -32,33 +30,48 @@ struct ring_message message_out(const struct vrd_message *message)
                                   .flags = message->flags };
 }
 
+static int message_send(vrd_cap_t cap, struct ring_message *out, int64_t timeout_ns)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+
+    return port ? transfer_send(port, cap, out, timeout_ns) : r;
+}
+
 int vrd_send_message(vrd_cap_t cap, const struct vrd_message *message, int64_t timeout_ns)
 {
     struct ring_message out;
-    struct port *port;
+    struct carry carry;
     int r = message ? message_check_send(message) : VRD_ERR_INVALID_ARGUMENT;
 
     if (r < 0)
         return r;
-    port = gate_enter(cap, VRD_RIGHT_SEND, &r);
-    if (!port)
-        return r;
     out = message_out(message);
-    return transfer_send(port, cap, &out, timeout_ns);
+    if (message->n_caps == 0)
+        return message_send(cap, &out, timeout_ns);
+    r = carry_open(&carry, cap, message->caps, message->n_caps);
+    if (r < 0)
+        return r;
+    out.carried = &carry.out;
+    r = message_send(cap, &out, timeout_ns);
+    carry_close(&carry, r);
+    return r;
 }
 
 /* As transfer_receive, into a struct vrd_message. */
 static int message_receive(struct port *port, vrd_cap_t cap, struct vrd_message *message,
                            int64_t timeout_ns)
 {
-    struct ring_message in = { .data = message->data };
+    struct ring_message in = { .data = message->data, .wants_caps = message->max_caps > 0 };
     struct link *link;
     int r = transfer_receive(port, cap, &in, message->size, timeout_ns, &link);
 
-    if (r == 0)
+    if (r == 0) {
         message_in(message, &in, link);
-    else if (r == VRD_ERR_MESSAGE_TOO_LARGE)
+        carry_in(message, in.carried);
+    } else if (r == VRD_ERR_MESSAGE_TOO_LARGE) {
         message->len = in.len;
+    }
     return r;
 }
 
@@ -109,7 +122,7 @@ static size_t batch_write(struct port *port, const struct vrd_message *messages,
     return i;
 }
 
-/* One after the other; wakes once for all that were plain. Gives the pin back. */
+/* One after the other, without capabilities; wakes once for all that were plain. Gives the pin back. */
 static int batch_send(struct port *port, vrd_cap_t cap, const struct vrd_message *messages,
                       size_t n, int64_t timeout_ns)
 {
@@ -140,15 +153,39 @@ static int batch_send(struct port *port, vrd_cap_t cap, const struct vrd_message
     return r < 0 ? r : (int)sent;
 }
 
-int vrd_send_batch(vrd_cap_t cap, const struct vrd_message *messages, size_t n, int64_t timeout_ns)
+/* As many as need the pin of `cap` only; or else one, with capabilities. How many were sent? */
+static int batch_send_some(vrd_cap_t cap, const struct vrd_message *messages, size_t n,
+                           int64_t timeout_ns, size_t *ret_tried)
 {
     struct port *port;
+    size_t bare = 0;
+    int r;
+
+    while (bare < n && messages[bare].n_caps == 0)
+        bare++;
+    if (bare == 0 && n > 0) {
+        *ret_tried = 1;
+        r = vrd_send_message(cap, messages, timeout_ns);
+        return r < 0 ? r : 1;
+    }
+    *ret_tried = bare;
+    port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+    return port ? batch_send(port, cap, messages, bare, timeout_ns) : r;
+}
+
+int vrd_send_batch(vrd_cap_t cap, const struct vrd_message *messages, size_t n, int64_t timeout_ns)
+{
+    size_t sent = 0, tried;
     int r;
 
     if (n > INT_MAX || (!messages && n > 0) || !timeout_valid(timeout_ns))
         return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter(cap, VRD_RIGHT_SEND, &r);
-    return port ? batch_send(port, cap, messages, n, timeout_ns) : r;
+    do {
+        r = batch_send_some(cap, messages + sent, n - sent, sent == 0 ? timeout_ns : 0, &tried);
+        if (r > 0)
+            sent += (size_t)r;
+    } while (r > 0 && (size_t)r == tried && sent < n);
+    return r < 0 && sent == 0 ? r : (int)sent;
 }
 
 /* Takes plain messages from the current link, and says once how far it is. How many? */
@@ -185,13 +222,14 @@ static size_t batch_read(struct port *port, struct vrd_message *messages, size_t
 /* One more, if it is there. */
 static bool batch_read_one(struct port *port, struct vrd_message *message)
 {
-    struct ring_message in = { .data = message->data };
+    struct ring_message in = { .data = message->data, .wants_caps = message->max_caps > 0 };
     struct link *link;
 
     if ((!message->data && message->size > 0) ||
         !receiver_take_more(port, &in, message->size, &link))
         return false;
     message_in(message, &in, link);
+    carry_in(message, in.carried);
     return true;
 }
 

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <veridian/message.h>
 
+#include "api/carry.h"
 #include "object/link.h"
 
 bool message_reserved_zero(const struct vrd_message *message);
@@ -14,7 +15,7 @@ int message_check_send(const struct vrd_message *message);
 
 struct ring_message message_out(const struct vrd_message *message);
 
-/* What came over `link`; NULL: as an answer, whose source is not told. */
+/* What came over `link`; NULL: as an answer, whose source is not told. With carry_in for the rest. */
 static inline void message_in(struct vrd_message *message, const struct ring_message *in,
                               const struct link *link)
 {

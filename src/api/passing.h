@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* passing.h - what handing capabilities on is made of, beside export and import. */
+/* passing.h - what handing capabilities on is made of, beside export and import. No pin is held. */
 #pragma once
 
 #include <stdint.h>
@@ -13,6 +13,28 @@ struct frame;
  * as vrd_cap_derive.
  */
 int passing_derive(vrd_cap_t cap, uint32_t rights, int *ret_fd, struct frame *ret_greeting);
+
+/*
+ * Makes an invitation with all the rights of `cap`, for a message to carry. Until passing_moved or
+ * passing_kept the capability is as before, but cannot be moved again, and with RECEIVE finds nothing to
+ * receive. 0; PERMISSION_DENIED: no GRANT; RESOURCE_BUSY: on its way already, or as vrd_cap_export.
+ */
+int passing_mint(vrd_cap_t cap, int *ret_fd);
+
+/* The message has gone: the capability is closed. */
+void passing_moved(vrd_cap_t cap);
+
+/*
+ * The message has not gone: the capability stays. Closes the invitation. (If somebody has got RECEIVE
+ * by it all the same, it is not ours any more: closed.)
+ */
+void passing_kept(vrd_cap_t cap, int fd);
+
+/*
+ * Makes a capability of an invitation that came with a message; takes `fd`, which socket_adopt has
+ * seen. Its link is made at first use. Errors as vrd_cap_import.
+ */
+int passing_accept(int fd, vrd_cap_t *ret);
 
 /*
  * Makes a capability to send of an invitation whose greeting has been read; leaves `fd` to the

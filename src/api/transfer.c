@@ -81,6 +81,8 @@ static int send_try(struct port *port, struct ring_message *message)
         r = sender_prepare(port, message->len);
     if (r == 0 && message->call != 0)
         r = call_pick(port, &message->call);
+    if (r == 0 && message->carried)
+        r = sender_carry(port, message);
     if (r == 0) {
         before = w->position;
         r = ring_write(w, message);

@@ -135,11 +135,7 @@ int reply_read(struct reply_reader *r, int entry, uint64_t word, struct ring_mes
     default:
         return VRD_ERR_PEER_CORRUPT;
     }
-    message->opcode = message->flags = 0;
-    if (kind & SLOT_META) {
-        message->opcode = __atomic_load_n(&slot->opcode, __ATOMIC_RELAXED);
-        message->flags = __atomic_load_n(&slot->flags, __ATOMIC_RELAXED);
-    }
+    slot_get_meta(slot, word, message);
     r->last = word;
     return 0;
 }
@@ -211,10 +207,6 @@ void reply_write(struct reply_writer *w, uint32_t entry, uint32_t sequence,
         kind = SLOT_BYTES;
         inline_len = 0;
     }
-    if (message->opcode != 0 || message->flags != 0) {
-        slot->opcode = message->opcode;
-        slot->flags = message->flags;
-        kind |= SLOT_META;
-    }
+    kind |= slot_put_meta(slot, message);
     reply_publish(w, entry, slot_word(sequence, inline_len, kind));
 }

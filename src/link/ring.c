@@ -99,19 +99,13 @@ bool ring_writer_fits(const struct ring_writer *w, size_t len)
 
 bool ring_writer_may_attach(struct ring_writer *w)
 {
-    uint32_t cursor;
-
     if (w->extension < RING_EXTENSIONS_MAX - 1)
         return true;
     if (ring_writer_refresh(w) == VRD_ERR_PEER_CORRUPT)
         return true; /* the write after this finds it again and says so */
-    cursor = w->limit - w->capacity;
-    if (cursor == w->position) /* all is read; `retired` may be older than positions tell apart */
-        return true;
     /* Where a byte ring was replaced, the next one got its first message. Has the reader taken the
      * one that made it drop the byte ring whose place we need? */
-    return w->position - cursor <
-           w->position - w->retired[(w->extension + 1) % RING_EXTENSIONS_MAX];
+    return ring_writer_passed(w, w->retired[(w->extension + 1) % RING_EXTENSIONS_MAX]);
 }
 
 int ring_writer_reserve(struct ring_writer *w)
@@ -137,8 +131,21 @@ int ring_writer_attach(struct ring_writer *w, struct segment bytes)
     return 0;
 }
 
-/* Copies the payload into the byte ring and describes it in the slot. */
-static int writer_put_bytes(struct ring_writer *w, struct slot *slot, const void *data, size_t len)
+int ring_writer_room(struct ring_writer *w, size_t len)
+{
+    uint64_t need = len > SLOT_INLINE_MAX ? round_up(len, BYTES_ALIGN) : 0;
+    int r;
+
+    if (w->position != w->limit && need <= w->bytes.size - (w->bytes_tail - w->bytes_head))
+        return 0;
+    r = ring_writer_refresh(w);
+    if (r < 0)
+        return r;
+    return need <= w->bytes.size - (w->bytes_tail - w->bytes_head) ? 0 : VRD_ERR_CHANNEL_FULL;
+}
+
+/* Copies the payload into the byte ring, which has room, and describes it in the slot. */
+static void writer_put_bytes(struct ring_writer *w, struct slot *slot, const void *data, size_t len)
 {
     uint64_t need = round_up(len, BYTES_ALIGN);
     uint64_t offset = w->bytes_tail % w->bytes.size;
@@ -146,14 +153,6 @@ static int writer_put_bytes(struct ring_writer *w, struct slot *slot, const void
     struct slot_bytes bytes = { .offset = offset, .len = len, .extension = w->extension };
     uint8_t *ring = w->bytes.addr;
 
-    if (need > w->bytes.size - (w->bytes_tail - w->bytes_head)) {
-        int r = ring_writer_refresh(w);
-
-        if (r < 0)
-            return r;
-        if (need > w->bytes.size - (w->bytes_tail - w->bytes_head))
-            return VRD_ERR_CHANNEL_FULL;
-    }
     memcpy(ring + offset, data, first);
     if (first < len)
         memcpy(ring, (const uint8_t *)data + first, len - first);
@@ -162,7 +161,6 @@ static int writer_put_bytes(struct ring_writer *w, struct slot *slot, const void
     w->bytes_tail += need;
     w->ends[w->ends_tail++ & w->mask] =
         (struct ring_byte_end){ .position = w->position + 1, .end = w->bytes_tail };
-    return 0;
 }
 
 int ring_write(struct ring_writer *w, const struct ring_message *message)
@@ -170,27 +168,18 @@ int ring_write(struct ring_writer *w, const struct ring_message *message)
     struct slot *slot = &w->slots[w->position & w->mask];
     unsigned kind = SLOT_INLINE;
     size_t inline_len = message->len;
-    int r;
+    int r = ring_writer_room(w, message->len);
 
-    if (w->position == w->limit) {
-        r = ring_writer_refresh(w);
-        if (r < 0)
-            return r;
-    }
+    if (r < 0)
+        return r;
     if (message->len <= SLOT_INLINE_MAX) {
         copy_small(slot->head, message->data, message->len);
     } else {
-        r = writer_put_bytes(w, slot, message->data, message->len);
-        if (r < 0)
-            return r;
+        writer_put_bytes(w, slot, message->data, message->len);
         kind = SLOT_BYTES;
         inline_len = 0;
     }
-    if (message->opcode != 0 || message->flags != 0) {
-        slot->opcode = message->opcode;
-        slot->flags = message->flags;
-        kind |= SLOT_META;
-    }
+    kind |= slot_put_meta(slot, message);
     if (message->call != 0)
         kind |= slot_call(message->call - 1);
     slot_publish(slot, slot_word(w->position + 1, inline_len, kind));
@@ -308,11 +297,7 @@ int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message
     default:
         return VRD_ERR_PEER_CORRUPT;
     }
-    message->opcode = message->flags = 0;
-    if (kind & SLOT_META) {
-        message->opcode = __atomic_load_n(&slot->opcode, __ATOMIC_RELAXED);
-        message->flags = __atomic_load_n(&slot->flags, __ATOMIC_RELAXED);
-    }
+    slot_get_meta(slot, word, message);
     ring_advance(r, word);
     message->call = call;
     message->sequence = r->position;

@@ -21,16 +21,21 @@
 #include "os/cpu.h"
 #include "os/segment.h"
 
+struct carried;
+
 /* A message on its way in or out. */
 struct ring_message {
     void *data;
     size_t len;
     uint32_t opcode;
     uint32_t flags;
-    uint32_t call;     /* a reply is awaited, in this entry + 1; 0: no call                 */
-    uint32_t sequence; /* of a call that was read: its reply says it                        */
-    bool wants_calls;  /* reading: who calls will be answered                               */
-    uint64_t reply;    /* ... through this capability                                       */
+    uint32_t call;           /* a reply is awaited, in this entry + 1; 0: no call                 */
+    uint32_t sequence;       /* of a call that was read: its reply says it                        */
+    bool wants_calls;        /* reading: who calls will be answered                               */
+    uint64_t reply;          /* ... through this capability                                       */
+    uint64_t transfer;       /* number of what travels with it; 0: nothing                        */
+    struct carried *carried; /* that; reading: the caller's to free                         */
+    bool wants_caps;         /* reading: it is not to be dropped                            */
 };
 
 /* Byte rings that may be attached and not yet fully read, at a time. */
@@ -90,6 +95,21 @@ void ring_writer_answered(struct ring_writer *w, const struct receiver_segment *
  */
 int ring_writer_refresh(struct ring_writer *w);
 
+/* Has the reader taken the message at `position`, one of the last 2^32? As far as we have looked. */
+static inline bool ring_writer_passed(const struct ring_writer *w, uint32_t position)
+{
+    uint32_t unread = w->position - (w->limit - w->capacity);
+
+    /* all is read: then however long ago `position` was */
+    return unread == 0 || unread < w->position - position;
+}
+
+/*
+ * Is there room for a message of `len` bytes, which the byte ring fits, now? 0, VRD_ERR_CHANNEL_FULL
+ * or VRD_ERR_PEER_CORRUPT.
+ */
+int ring_writer_room(struct ring_writer *w, size_t len);
+
 /* Is there a byte ring that could ever hold `len`, and is it not far too large? */
 bool ring_writer_fits(const struct ring_writer *w, size_t len);
 
@@ -144,6 +164,17 @@ hot_inline bool ring_write_call(struct ring_writer *w, const void *data, size_t 
     w->position = ++position;
     slot_publish(slot, slot_word(position, len, SLOT_INLINE | slot_call(entry)));
     return true;
+}
+
+/* What few messages have: the flag that says so, or 0. */
+static inline unsigned slot_put_meta(struct slot *slot, const struct ring_message *message)
+{
+    if ((message->opcode | message->flags | message->transfer) == 0)
+        return 0;
+    slot->opcode = message->opcode;
+    slot->flags = message->flags;
+    slot->transfer = message->transfer;
+    return SLOT_META;
 }
 
 /* A plain message of at most SLOT_INLINE_MAX bytes. False: ring_write finds out why not. */
@@ -227,6 +258,22 @@ hot_inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_
 {
     *ret_word = slot_load(ring_slot(r));
     return ring_state(r, *ret_word);
+}
+
+/* What travels with the message of this word; 0: nothing. */
+static inline uint64_t slot_transfer(const struct slot *slot, uint64_t word)
+{
+    return (word >> 40) & SLOT_META ? __atomic_load_n(&slot->transfer, __ATOMIC_RELAXED) : 0;
+}
+
+static inline void slot_get_meta(const struct slot *slot, uint64_t word,
+                                 struct ring_message *message)
+{
+    bool meta = (word >> 40) & SLOT_META;
+
+    message->opcode = meta ? __atomic_load_n(&slot->opcode, __ATOMIC_RELAXED) : 0;
+    message->flags = meta ? __atomic_load_n(&slot->flags, __ATOMIC_RELAXED) : 0;
+    message->transfer = slot_transfer(slot, word);
 }
 
 /* Where the writer of this word ran, as cpu_current() says it there; 0: unknown. */

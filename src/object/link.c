@@ -84,6 +84,7 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
     list_init(&link->posted);
     list_init(&link->all);
     list_init(&link->held);
+    carried_queue_init(&link->carried);
     if (socket_adopt(datagram->fds[0]) < 0 ||
         link_map(link, hello, datagram->fds[1], port->object == VRD_OBJECT_ENDPOINT, &own_fd) < 0) {
         free(link);
@@ -124,6 +125,7 @@ static void link_release(struct link *link)
 {
     for (uint32_t i = 0; i < link->n_inbox; i++)
         segment_unmap(&link->inbox[i].segment);
+    carried_queue_deinit(&link->carried);
     list_remove(&link->node);
     list_remove(&link->posted);
     list_remove(&link->all);

@@ -10,6 +10,7 @@
 
 #include "base/list.h"
 #include "link/reply.h"
+#include "object/carried.h"
 
 struct datagram;
 struct frame;
@@ -46,6 +47,7 @@ struct link {
     struct source *exit;
     struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
     uint32_t n_inbox;
+    struct carried_queue carried;
     struct node *right; /* that capability; NULL once it is revoked */
     struct list held;   /* in the node's `links` */
     uint8_t revoked;    /* enum notice_cause; nothing more is taken from it */

@@ -119,6 +119,7 @@ void port_after_fork(void)
         atomic_store_explicit(&port->sleepers, 0, memory_order_relaxed);
         if (port->handle.cap == VRD_CAP_NONE)
             continue;
+        port->moving = false;
         if (port->kind == PORT_SENDER)
             sender_after_fork(port);
         else if (port->kind == PORT_RECEIVER)

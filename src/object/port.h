@@ -32,6 +32,7 @@ struct port {
     uint64_t max_message;  /* bytes */
     atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */
     uint64_t armed; /* the ticket for which the other side was last asked to ring (pin)      */
+    bool moving;    /* on its way to somebody else, in a message (pin)                       */
     uint32_t spin;  /* ns worth spinning before sleeping, learnt (pin) */
     union {
         struct sender sender;

@@ -250,6 +250,8 @@ static void receiver_cooled(struct receiver *rx)
 /* Control lock held. What cannot be watched now, for want of descriptors, is tried again. */
 static void receiver_start(struct receiver *rx)
 {
+    if (rx->moving)
+        return;
     rx->started = rx->ours = true;
     list_foreach(node, &rx->sources)
         if (source_watch(list_entry(node, struct source, node)) < 0)
@@ -374,6 +376,43 @@ static int receiver_called(struct port *port, struct link *link, struct ring_mes
     return message->reply != VRD_CAP_NONE ? 0 : VRD_ERR_PEER_CORRUPT;
 }
 
+/* What came with a message: before the message, or never. */
+static int receiver_carried(struct link *link, uint64_t id, struct carried **ret)
+{
+    bool starved = false;
+    int r = 0;
+
+    control_lock();
+    *ret = carried_take(&link->carried, id);
+    control_unlock();
+    if (*ret)
+        return 0;
+    r = receiver_fetch(link, &starved);
+    if (r < 0)
+        return r;
+    control_lock();
+    *ret = carried_take(&link->carried, id);
+    control_unlock();
+    if (*ret)
+        return 0;
+    return starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
+}
+
+/* The rest of a message that was read from `link`: capabilities, and who awaits an answer. */
+static int receiver_unpack(struct port *port, struct link *link, struct ring_message *message)
+{
+    int r = 0;
+
+    message->carried = NULL;
+    if (unlikely(message->transfer != 0))
+        r = receiver_carried(link, message->transfer, &message->carried);
+    if (r == 0 && message->call != 0)
+        r = receiver_called(port, link, message);
+    if (r < 0 || !message->wants_caps)
+        carried_free(&message->carried);
+    return r;
+}
+
 /* After a message was taken from `link`, whichever it is. */
 static void receiver_took_any(struct receiver *rx, struct link *link)
 {
@@ -410,8 +449,8 @@ static int receiver_take_current(struct port *port, struct ring_message *message
     switch (link->ending && link->drain_left == 0 ? RING_EMPTY : receiver_peek(link, &word)) {
     case RING_READY:
         r = receiver_read(link, word, message, size);
-        if (r == 0 && message->call != 0)
-            r = receiver_called(port, link, message);
+        if (r == 0)
+            r = receiver_unpack(port, link, message);
         break;
     case RING_CORRUPT:
         r = VRD_ERR_PEER_CORRUPT;
@@ -506,16 +545,23 @@ int receiver_discard(struct port *port)
 {
     struct receiver *rx = &port->receiver;
     struct link *link = rx->oversize;
-    uint64_t word;
+    struct carried *carried = NULL;
+    uint64_t word, transfer;
+    int r = 0;
 
     rx->oversize = NULL;
     if (!link || link->revoked || link->ring.position != rx->oversize_at ||
         ring_peek(&link->ring, &word) != RING_READY)
         return VRD_ERR_CHANNEL_EMPTY;
+    transfer = slot_transfer(ring_slot(&link->ring), word);
     ring_drop(&link->ring, word);
     receiver_took_any(rx, link);
-    if (port->object == VRD_OBJECT_ENDPOINT && slot_caller(word) != 0 &&
-        reply_refuse(link, slot_caller(word) - 1, link->ring.position) < 0)
+    if (transfer != 0)
+        r = receiver_carried(link, transfer, &carried);
+    carried_free(&carried);
+    if (r == 0 && port->object == VRD_OBJECT_ENDPOINT && slot_caller(word) != 0)
+        r = reply_refuse(link, slot_caller(word) - 1, link->ring.position);
+    if (r < 0)
         receiver_retire(port, link, NOTICE_CORRUPT);
     return 0;
 }
@@ -718,7 +764,7 @@ int receiver_move(struct port *port, int fd, uint32_t rights)
         invitations += kind == SOURCE_INVITATION || kind == SOURCE_DERIVED;
         tethers |= kind == SOURCE_LINK; /* also after the link: a child may say HELLO over it */
     }
-    if (rx->n_links > 0 || tethers)
+    if (rx->n_links > 0 || tethers || rx->moving)
         r = VRD_ERR_RESOURCE_BUSY;
     else if (list_empty(&rx->sources))
         r = VRD_ERR_PEER_GONE;
@@ -726,10 +772,22 @@ int receiver_move(struct port *port, int fd, uint32_t rights)
         r = receiver_send_root(port, fd, rights, invitations);
     if (r == 0)
         r = receiver_send_invitations(port, fd);
-    if (r == 0) /* at once: a HELLO that comes now is for the new holder */
-        receiver_free_sources(rx);
+    if (r == 0) { /* at once: a HELLO that comes now is for the new holder */
+        list_foreach(node, &rx->sources)
+            source_unwatch(list_entry(node, struct source, node));
+        rx->started = false;
+        rx->moving = true;
+    }
     control_unlock();
     return r;
+}
+
+void receiver_stay(struct port *port)
+{
+    control_lock();
+    port->receiver.moving = false;
+    port_post(port);
+    control_unlock();
 }
 
 void receiver_close(struct port *port)
@@ -764,7 +822,7 @@ void receiver_after_fork(struct port *port)
     rx->budget = rx->granted = 0;
     rx->polled_heard = UINT64_MAX;
     rx->pending_error = 0;
-    rx->started = rx->ours = rx->gone = false;
+    rx->started = rx->ours = rx->gone = rx->moving = false;
     list_init(&rx->active);
     list_init(&rx->cooling);
     list_init(&rx->links);
@@ -851,6 +909,10 @@ static int receiver_frame(struct source *source, struct datagram *datagram)
             return VRD_ERR_PEER_CORRUPT;
         source->revoke = frame.id; /* which answers those before it as well */
         return 0;
+    case FRAME_TRANSFER:
+        if (!link || frame.count != 0)
+            return VRD_ERR_PEER_CORRUPT;
+        return carried_arrived(&link->carried, &frame, datagram);
     case FRAME_CLOSE:
         if (source->closed) /* said once; more would only keep us busy */
             return VRD_ERR_PEER_CORRUPT;
@@ -955,7 +1017,8 @@ bool receiver_pump(vrd_cap_t cap)
     bool here;
 
     control_lock();
-    here = handle && handle->cap == cap && port->kind == PORT_RECEIVER && port->receiver.ours;
+    here = handle && handle->cap == cap && port->kind == PORT_RECEIVER && port->receiver.ours &&
+           !port->receiver.moving;
     if (here) {
         struct list *first = port->receiver.sources.next;
 

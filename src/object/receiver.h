@@ -48,6 +48,7 @@ struct receiver {
     uint32_t n_links;
     uint32_t n_conferred; /* sockets that there have been */
     bool started;         /* the sources are watched */
+    bool moving;          /* the right is on its way to somebody else, who alone may read them */
     bool ours;            /* made or used by this process, not just inherited */
 };
 
@@ -98,9 +99,11 @@ bool receiver_pump(vrd_cap_t cap);
 
 /*
  * Moves the right: sends all sockets over `fd`, the new holder's invitation. 0, or VRD_ERR_* and
- * nothing has moved. Pin held.
+ * nothing has moved. Then the port only waits to be closed, or for receiver_stay, after nobody has got
+ * the invitation. Pin held.
  */
 int receiver_move(struct port *port, int fd, uint32_t rights);
+void receiver_stay(struct port *port);
 
 /* Revokes all that can send; if not `too`, all but what the root confers. Pin held. */
 void receiver_revoke(struct port *port, bool too);

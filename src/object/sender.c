@@ -115,16 +115,22 @@ static int sender_send(struct port *port, int fd, const struct frame *frame, con
     return r < 0 ? error_from_errno(-r) : 0;
 }
 
-/* Over the tether, with a descriptor or none (-1). 0 or -errno. */
-static int sender_say(struct port *port, const struct frame *frame, int fd)
+/* Over the tether, with descriptors, or one, or none (-1). 0 or -errno. */
+static int sender_say_all(struct port *port, const struct frame *frame, const int *fds,
+                          size_t n_fds)
 {
     int r = -EPIPE;
 
     control_lock();
     if (port->sender.tether)
-        r = frame_send(port->sender.tether->fd, frame, &fd, fd >= 0);
+        r = frame_send(port->sender.tether->fd, frame, fds, n_fds);
     control_unlock();
     return r;
+}
+
+static int sender_say(struct port *port, const struct frame *frame, int fd)
+{
+    return sender_say_all(port, frame, &fd, fd >= 0);
 }
 
 /* --- the link --------------------------------------------------------------------------------- */
@@ -178,6 +184,7 @@ int sender_connect(struct port *port, int fd)
     if (r < 0)
         return error_from_errno(-r);
     ring_writer_init(&s->ring, segment, port->capacity);
+    s->transfers = 0;
     r = socket_pair(pair);
     if (r < 0) {
         ring_writer_deinit(&s->ring);
@@ -380,6 +387,31 @@ int sender_prepare(struct port *port, size_t len)
         return r == -EAGAIN ? VRD_ERR_CHANNEL_FULL : error_from_errno(-r);
     }
     return ring_writer_attach(w, bytes);
+}
+
+int sender_carry(struct port *port, struct ring_message *message)
+{
+    const struct carried *carried = message->carried;
+    struct sender *s = &port->sender;
+    struct frame frame = { .type = FRAME_TRANSFER, .id = s->transfers + 1 };
+    uint32_t *at = &s->carried_at[s->transfers % CARRIED_MAX];
+    int r = ring_writer_room(&s->ring, message->len);
+
+    if (r == 0 && s->transfers >= CARRIED_MAX && !ring_writer_passed(&s->ring, *at)) {
+        r = ring_writer_refresh(&s->ring);
+        if (r == 0 && !ring_writer_passed(&s->ring, *at))
+            r = VRD_ERR_CHANNEL_FULL; /* a cursor that moves will tell */
+    }
+    if (r < 0)
+        return r;
+    r = sender_say_all(port, &frame, carried->fds, carried->n);
+    if (r == -EAGAIN)
+        return VRD_ERR_CHANNEL_FULL;
+    if (r < 0)
+        return error_from_errno(-r);
+    message->transfer = ++s->transfers;
+    *at = s->ring.position;
+    return 0;
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */

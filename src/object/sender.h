@@ -10,6 +10,7 @@
 #include <veridian/capability.h>
 
 #include "link/ring.h"
+#include "object/carried.h"
 
 struct calls;
 struct port;
@@ -36,6 +37,8 @@ struct sender {
                             derived capability not yet used was born with; or -1              */
     uint64_t identity;   /* of `root`, or else of `inherited` */
     vrd_cap_t twin;      /* the receiving side made together with this one; may be gone       */
+    uint64_t transfers;  /* messages with capabilities that went over the link ...            */
+    uint32_t carried_at[CARRIED_MAX]; /* ... and positions of the last ones                   */
 
     /* with the control lock */
     struct source *tether;
@@ -71,6 +74,12 @@ int sender_unanswered(struct port *port, uint32_t before);
 
 /* A message of more than SLOT_INLINE_MAX bytes needs this first: 0 or VRD_ERR_*. */
 int sender_prepare(struct port *port, size_t len);
+
+/*
+ * A message with capabilities (`carried`) needs this last, right before it is written: sends them ahead, and
+ * sets `transfer`. 0: there is room for the message; VRD_ERR_CHANNEL_FULL, nothing was sent; VRD_ERR_*.
+ */
+int sender_carry(struct port *port, struct ring_message *message);
 
 /*
  * What the receiver's notice says after all messages since position `before` were published, if it

@@ -88,6 +88,13 @@ int source_watch(struct source *source)
     return 0;
 }
 
+void source_unwatch(struct source *source)
+{
+    if (source->watched)
+        reactor_unwatch(source->fd, source_token(source));
+    source->watched = false;
+}
+
 int source_rang(struct source *source, size_t n_fds)
 {
     return n_fds == 0 && source->rings++ < source->arms ? 0 : VRD_ERR_PEER_CORRUPT;
@@ -99,8 +106,7 @@ int source_take_fd(struct source **source)
     struct node *right = old->right;
     int fd = old->fd;
 
-    if (old->watched)
-        reactor_unwatch(fd, source_token(old));
+    source_unwatch(old);
     if (fd >= 0)
         sources[fd] = NULL;
     list_remove(&old->node);

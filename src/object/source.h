@@ -60,6 +60,8 @@ void source_confer(struct source *source, struct node *node);
 /* 0 or VRD_ERR_*. Again and again is fine. */
 int source_watch(struct source *source);
 
+void source_unwatch(struct source *source);
+
 /* A byte came over it: 0, or VRD_ERR_PEER_CORRUPT if nobody had asked for one more. */
 int source_rang(struct source *source, size_t n_fds);
 

@@ -157,7 +157,7 @@ static void test_bad_messages_in_a_batch(void **state)
         check_bad_message(&ends, batch, at, VRD_ERR_INVALID_ARGUMENT);
         *bad = good;
         bad->n_caps = 1;
-        check_bad_message(&ends, batch, at, VRD_ERR_NOT_SUPPORTED);
+        check_bad_message(&ends, batch, at, VRD_ERR_INVALID_CAPABILITY);
         *bad = good;
     }
     EXPECT(vrd_send_batch(ends.send, batch->messages, 8, 0), 8);

@@ -156,11 +156,12 @@ static void test_descriptions_that_are_refused(void **state)
         EXPECT(vrd_send_message(ends.send, &message, 0), VRD_ERR_INVALID_ARGUMENT);
         EXPECT(vrd_send_batch(ends.send, &message, 1, 0), VRD_ERR_INVALID_ARGUMENT);
     }
-    for (uint32_t i = 1; i <= 4; i++) {
-        const struct vrd_message message = { .data = &byte, .len = 1, .n_caps = i };
+    for (uint32_t i = 1; i <= 5; i++) {
+        const struct vrd_message message = { .data = &byte, .len = 1, .n_caps = i }; /* all NONE */
+        const int error = i == 1 ? VRD_ERR_INVALID_CAPABILITY : VRD_ERR_INVALID_ARGUMENT;
 
-        EXPECT(vrd_send_message(ends.send, &message, 0), VRD_ERR_NOT_SUPPORTED);
-        EXPECT(vrd_send_batch(ends.send, &message, 1, 0), VRD_ERR_NOT_SUPPORTED);
+        EXPECT(vrd_send_message(ends.send, &message, 0), error);
+        EXPECT(vrd_send_batch(ends.send, &message, 1, 0), error);
     }
     EXPECT(vrd_send_message(ends.send, NULL, 0), VRD_ERR_INVALID_ARGUMENT);
     EXPECT(vrd_receive_message(ends.receive, NULL, 0), VRD_ERR_INVALID_ARGUMENT);

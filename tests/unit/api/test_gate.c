@@ -172,7 +172,11 @@ static void every_call_gives_the_pin_back(void **state)
     AND_FREE(vrd_send(ends.send, NULL, 1), VRD_ERR_INVALID_ARGUMENT);
     AND_FREE(vrd_send_timed(ends.send, "x", 1, -2), VRD_ERR_INVALID_ARGUMENT);
     AND_FREE(vrd_send_batch(ends.send, &message, 0, 0), 0);
-    AND_FREE(vrd_send_batch(ends.send, &bad, 1, 0), VRD_ERR_NOT_SUPPORTED);
+    AND_FREE(vrd_send_batch(ends.send, &bad, 1, 0), VRD_ERR_INVALID_CAPABILITY);
+    bad.caps[0] = ends.receive;
+    bad.data = NULL;
+    bad.len = 1;
+    AND_FREE(vrd_send_message(ends.send, &bad, 0), VRD_ERR_INVALID_ARGUMENT);
     for (int i = 0; i < 3; i++) {
         AND_FREE(vrd_send(ends.send, "xx", 2), 0);
         AND_FREE(vrd_send_async(ends.send, "x", 1), VRD_ERR_CHANNEL_FULL);

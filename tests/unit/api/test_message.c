@@ -74,8 +74,8 @@ static void arguments_are_checked(void **state)
         message.reserved[i] = 0;
     }
     message.n_caps = 1;
-    assert_int_equal(vrd_send_message(ends.send, &message, 0), VRD_ERR_NOT_SUPPORTED);
-    assert_int_equal(vrd_send_batch(ends.send, &message, 1, 0), VRD_ERR_NOT_SUPPORTED);
+    assert_int_equal(vrd_send_message(ends.send, &message, 0), VRD_ERR_INVALID_CAPABILITY);
+    assert_int_equal(vrd_send_batch(ends.send, &message, 1, 0), VRD_ERR_INVALID_CAPABILITY);
     message.n_caps = 0;
     assert_int_equal(vrd_send_message(ends.send, &message, -2), VRD_ERR_INVALID_ARGUMENT);
     assert_int_equal(vrd_receive_message(ends.receive, &message, -2), VRD_ERR_INVALID_ARGUMENT);
@@ -283,7 +283,7 @@ static void an_error_ends_the_batch(void **state)
                 out[at].reserved[3] = 1;
             } else {
                 out[at].n_caps = 1;
-                expected = VRD_ERR_NOT_SUPPORTED;
+                expected = VRD_ERR_INVALID_CAPABILITY;
             }
             assert_int_equal(vrd_send_batch(ends.send, out, 5, 0), at == 0 ? expected : at);
             for (int i = 0; i < at; i++)

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * carried.h - capabilities that travel with a message: sockets, in one TRANSFER frame over the
+ * tether, numbered; then the message, which tells the number. They wait here for the message.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/list.h"
+#include "cap/frame.h"
+
+struct datagram;
+
+#define CARRIED_MAX 16 /* messages with capabilities that a link may have unread */
+
+struct carried {
+    struct list node;
+    uint64_t id;
+    uint32_t n;
+    int fds[FRAME_TRANSFER_MAX];             /* invitations; -1: taken                      */
+    uint64_t identities[FRAME_TRANSFER_MAX]; /* of those that came, see fd_identity        */
+};
+
+/* What has come over a link and whose message has not been taken. With the control lock. */
+struct carried_queue {
+    struct list waiting; /* oldest first */
+    uint32_t n;
+    uint64_t last; /* number of the last one */
+};
+
+void carried_queue_init(struct carried_queue *queue);
+
+/* Drops all; in a forked child, only what its number still belongs to. */
+void carried_queue_deinit(struct carried_queue *queue);
+
+/*
+ * A TRANSFER frame: takes its descriptors out of `datagram`. 0; VRD_ERR_PEER_CORRUPT: out of order, too
+ * many, not sockets of ours; VRD_ERR_OUT_OF_MEMORY.
+ */
+int carried_arrived(struct carried_queue *queue, const struct frame *frame,
+                    struct datagram *datagram);
+
+/* What the oldest message carries: the caller's to free. NULL: it has not come, under this number. */
+struct carried *carried_take(struct carried_queue *queue, uint64_t id);
+
+/* Closes what nobody took, frees it, and sets the pointer to NULL. NULL is fine. */
+void carried_free(struct carried **carried);
