@@ -6,6 +6,7 @@
 #include <veridian/error.h>
 
 #include "base/error.h"
+#include "cap/account.h"
 #include "cap/frame.h"
 #include "cap/node.h"
 #include "object/control.h"
@@ -132,6 +133,7 @@ static void link_release(struct link *link)
     list_remove(&link->held);
     if (link->right)
         node_settle(link->right);
+    account_discharge(link->account, ACCOUNT_MAPPINGS, link->mappings);
     free(link);
 }
 
@@ -150,6 +152,20 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether)
     reply_writer_deinit(&link->replies);
     ring_reader_deinit(&link->ring);
     link_release(link);
+}
+
+static void link_charge(struct link *link, uint32_t mappings)
+{
+    link->mappings += mappings;
+    account_charge(link->account, ACCOUNT_MAPPINGS, mappings);
+}
+
+void link_bill(struct link *link, struct account *account)
+{
+    link->account = account;
+    link_charge(link, LINK_MAPPINGS);
+    source_bill(link->tether, account);
+    source_bill(link->exit, account);
 }
 
 void link_revoke(struct link *link, enum notice_cause cause)
@@ -180,6 +196,12 @@ int link_attach(struct link *link, const struct frame *frame, int fd)
 
     if (link->n_inbox == RING_EXTENSIONS_MAX)
         return VRD_ERR_PEER_CORRUPT;
+    /* How many there are at a time is for the pin's holder to know; it is no more than this. */
+    if (link->mappings < LINK_MAPPINGS + RING_EXTENSIONS_MAX) {
+        if (!account_allows(link->account, ACCOUNT_MAPPINGS, 1))
+            return VRD_ERR_OUT_OF_MEMORY;
+        link_charge(link, 1);
+    }
     r = segment_import(fd, frame->bytes, &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);

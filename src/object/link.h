@@ -12,11 +12,15 @@
 #include "link/reply.h"
 #include "object/carried.h"
 
+struct account;
 struct datagram;
 struct frame;
 struct node;
 struct port;
 struct source;
+
+#define LINK_MAPPINGS 2    /* its segments; byte rings come on top */
+#define LINK_DESCRIPTORS 2 /* its tether, and the process at the other end */
 
 enum link_state {
     LINK_NEW,     /* posted, not yet adopted                                             */
@@ -47,6 +51,8 @@ struct link {
     struct source *exit;
     struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
     uint32_t n_inbox;
+    struct account *account; /* to whom `mappings` are charged */
+    uint32_t mappings;
     struct carried_queue carried;
     struct node *right; /* that capability; NULL once it is revoked */
     struct list held;   /* in the node's `links` */
@@ -74,6 +80,9 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether);
  * Takes the right away, for the sender to see; the pin's holder retires it unread. Control lock held.
  */
 void link_revoke(struct link *link, enum notice_cause cause);
+
+/* Charges what the link keeps, until it is freed. Control lock held. */
+void link_bill(struct link *link, struct account *account);
 
 /* In a forked child: the link is the parent's. */
 void link_forget(struct link *link);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cap/account.h"
 #include "cap/frame.h"
 #include "object/control.h"
 #include "object/link.h"
@@ -73,7 +74,7 @@ int receiver_root(struct port *port, int fd)
 
 /* A new node below `parent`, as the frame says, which `fd` confers; takes it. 0 or VRD_ERR_*. */
 static int receiver_confer(struct port *port, int fd, struct node *parent,
-                           const struct frame *frame)
+                           const struct frame *frame, struct account *account)
 {
     enum source_kind kind = frame->count > 0 ? SOURCE_DERIVED : SOURCE_INVITATION;
     struct node *node;
@@ -85,14 +86,17 @@ static int receiver_confer(struct port *port, int fd, struct node *parent,
     }
     if (frame->depth > 0)
         node->depth = frame->depth;
-    return receiver_add(port, kind, fd, node);
+    r = receiver_add(port, kind, fd, node);
+    if (r == 0)
+        source_bill(list_entry(node->sockets.next, struct source, held), account);
+    return r;
 }
 
 int receiver_invite(struct port *port, int fd, uint32_t rights)
 {
     const struct frame frame = { .rights = rights };
 
-    return receiver_confer(port, fd, &port->receiver.tree, &frame);
+    return receiver_confer(port, fd, &port->receiver.tree, &frame, NULL);
 }
 
 /* The root is the first, then the invitations in order. NULL: there are not so many. */
@@ -121,7 +125,7 @@ int receiver_inherit(struct port *port, const struct frame *frame, int *fds, siz
     if (parent->badge != 0)
         child.badge = 0; /* it has it from there */
     for (size_t i = 0; i < n; i++) {
-        int r = receiver_confer(port, fd_take(&fds[i]), parent, &child);
+        int r = receiver_confer(port, fd_take(&fds[i]), parent, &child, NULL);
 
         if (r < 0)
             return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : r;
@@ -838,12 +842,19 @@ void receiver_post(struct port *port, struct link *link)
     port_post(port);
 }
 
+/* Whoever costs us something; NULL: we ourselves, or no memory to tell. */
+static struct account *receiver_account(uid_t uid, pid_t pid)
+{
+    return pid == control_pid() ? NULL : account_open(uid, pid);
+}
+
 static int receiver_hello(struct source *source, const struct frame *hello,
                           struct datagram *datagram)
 {
     struct port *port = source->port;
     struct receiver *rx = &port->receiver;
-    struct link *link;
+    struct account *account;
+    struct link *link = NULL;
 
     if (source->revoked) { /* the new tether goes the same way */
         if (socket_adopt(datagram->fds[0]) == 0)
@@ -856,11 +867,19 @@ static int receiver_hello(struct source *source, const struct frame *hello,
         return VRD_ERR_PEER_CORRUPT;
     /* pid 0 is nobody whom we could watch: sent before credentials were asked for, or from where
      * our pid namespace does not reach */
-    if (datagram->pid == 0 || rx->n_links >= LINKS_MAX)
+    if (datagram->pid == 0)
         return 0; /* refused: the new tether closes, the sender sees that */
-    link = link_new(port, hello, datagram, source->right);
-    if (!link)
+    account = receiver_account(datagram->uid, datagram->pid);
+    if (rx->n_links < LINKS_MAX && account_allows(account, ACCOUNT_DESCRIPTORS, LINK_DESCRIPTORS) &&
+        account_allows(account, ACCOUNT_MAPPINGS, LINK_MAPPINGS))
+        link = link_new(port, hello, datagram, source->right);
+    else
+        revoke_foreign(datagram->fds[0], NOTICE_POLICY);
+    if (!link) {
+        account_close(account);
         return 0;
+    }
+    link_bill(link, account);
     rx->n_links++;
     list_append(&rx->links, &link->all);
     list_append(&rx->sources, &link->tether->node);
@@ -871,13 +890,21 @@ static int receiver_hello(struct source *source, const struct frame *hello,
 static int receiver_derive(struct source *source, const struct frame *frame,
                            struct datagram *datagram)
 {
+    struct account *account;
     int r;
 
     if (!(source->right->rights & VRD_RIGHT_GRANT) || frame->count > 1)
         return VRD_ERR_PEER_CORRUPT;
     if (socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    r = receiver_confer(source->port, fd_take(&datagram->fds[0]), source->right, frame);
+    account = receiver_account(datagram->uid, datagram->pid);
+    if (!account_allows(account, ACCOUNT_DESCRIPTORS, 1)) {
+        revoke_foreign(datagram->fds[0], NOTICE_POLICY);
+        account_close(account);
+        return 0;
+    }
+    r = receiver_confer(source->port, fd_take(&datagram->fds[0]), source->right, frame, account);
+    account_close(account);
     /* what we have no memory for is withdrawn, no more */
     return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : 0;
 }

@@ -27,6 +27,12 @@ void revoke_socket(int fd, enum notice_cause cause)
     reactor_sent();
 }
 
+void revoke_foreign(int fd, enum notice_cause cause)
+{
+    if (socket_adopt(fd) == 0)
+        revoke_socket(fd, cause);
+}
+
 static int revoke_drain(struct source *source)
 {
     return source->kind == SOURCE_HOLDER ? region_drain(source) : receiver_drain(source);

@@ -20,3 +20,6 @@ void revoke_below(struct port *port, struct node *top, bool too);
 
 /* Says CLOSE over a socket whose holder is to learn why it ends, and ends it for all who hold it. */
 void revoke_socket(int fd, enum notice_cause cause);
+
+/* The same for what a peer has sent, if it is a socket of ours. */
+void revoke_foreign(int fd, enum notice_cause cause);

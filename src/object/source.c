@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/macro.h"
+#include "cap/account.h"
 #include "cap/node.h"
 #include "object/control.h"
 #include "object/name.h"
@@ -75,6 +76,14 @@ void source_confer(struct source *source, struct node *node)
     list_append(&node->sockets, &source->held);
 }
 
+void source_bill(struct source *source, struct account *account)
+{
+    if (!source)
+        return;
+    source->account = account;
+    account_charge(account, ACCOUNT_DESCRIPTORS, 1);
+}
+
 int source_watch(struct source *source)
 {
     int r;
@@ -111,6 +120,7 @@ int source_take_fd(struct source **source)
         sources[fd] = NULL;
     list_remove(&old->node);
     list_remove(&old->held);
+    account_discharge(old->account, ACCOUNT_DESCRIPTORS, 1);
     free(old);
     if (right)
         node_settle(right);

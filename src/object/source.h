@@ -11,6 +11,7 @@
 
 #include "base/list.h"
 
+struct account;
 struct datagram;
 struct link;
 struct name;
@@ -47,8 +48,9 @@ struct source {
     struct port *port;
     struct link *link;
     struct name *name;
-    struct node *right; /* what it confers on those who hold the other end; or NULL */
-    struct list held;   /* in the node's `sockets` */
+    struct node *right;      /* what it confers on those who hold the other end; or NULL */
+    struct list held;        /* in the node's `sockets` */
+    struct account *account; /* to whom its descriptor is charged; NULL: to nobody */
 };
 
 /* Takes `fd`, also on failure. NULL: out of memory. */
@@ -56,6 +58,9 @@ struct source *source_new(struct port *port, enum source_kind kind, int fd);
 
 /* From now on the socket confers `node`, until it is freed. */
 void source_confer(struct source *source, struct node *node);
+
+/* Charges its descriptor, until it is freed. NULL sources are fine. */
+void source_bill(struct source *source, struct account *account);
 
 /* 0 or VRD_ERR_*. Again and again is fine. */
 int source_watch(struct source *source);

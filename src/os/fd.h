@@ -34,6 +34,9 @@ static inline int fd_take(int *fd)
 
 #define fd_auto __attribute__((cleanup(fd_close))) int
 
+/* How many descriptors this process may have. */
+uint64_t fd_limit(void);
+
 /* Is there something to read or a hang-up on `fd`, now? */
 bool fd_readable(int fd);
 

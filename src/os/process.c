@@ -16,6 +16,11 @@
 
 #define THREAD_STACK ((size_t)128 << 10)
 
+uid_t process_user(void)
+{
+    return geteuid();
+}
+
 pid_t process_self(void)
 {
     return getpid();

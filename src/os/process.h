@@ -8,6 +8,9 @@
 
 pid_t process_self(void);
 
+/* The user in whose name this process acts. */
+uid_t process_user(void);
+
 /* Zeroed memory, in whole pages, that a forked child finds zeroed again. NULL: none left. */
 void *process_wiped_memory(size_t size);
 
