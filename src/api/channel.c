@@ -159,24 +159,26 @@ static __attribute__((noinline)) ssize_t receive_slow(vrd_cap_t cap, void *buf, 
 }
 
 /*
- * Takes a plain message, whose word is `word`, from the current link's slot. Pin held, by its bias;
- * gives it back if it succeeds. Else -1.
+ * May receive_small take the message with this word? The news are looked at behind the acquire of
+ * `word`, if relaxed: what was revoked before this was published, say, has been posted.
+ */
+hot_inline bool receive_is_small(const struct port *port, uint64_t word, size_t size)
+{
+    return likely(slot_is_small(word) && !port_news(port) && slot_fits(word, size));
+}
+
+/*
+ * Takes a plain message that fits from the current link's slot. Pin held, by its bias; gives it back.
+ * Nothing is left to do after the last call here, so that no caller has to keep anything for it.
  */
 hot_inline ssize_t receive_small(struct pin_thread *self, struct port *port,
                                  const struct slot *slot, uint64_t word, void *buf, size_t size)
 {
     struct receiver *rx = &port->receiver;
     struct link *link = rx->current;
+    ssize_t n = slot_copy_small(slot, word, buf, size);
     uint64_t notice;
-    ssize_t n;
 
-    /* relaxed, but behind the acquire of `word`: what was revoked before this was published, say,
-     * has been posted */
-    if (unlikely(!slot_is_small(word) || port_news(port)))
-        return -1;
-    n = slot_copy_small(slot, word, buf, size);
-    if (unlikely(n < 0))
-        return -1;
     ring_advance(&link->ring, word);
     notice = receiver_took(rx, link);
     if (unlikely(notice != 0))
@@ -191,11 +193,10 @@ static __attribute__((noinline)) ssize_t receive_miss(struct port *port, vrd_cap
 {
     const struct slot *slot = ring_slot(&port->receiver.current->ring);
     uint64_t word;
-    ssize_t n = -1;
 
-    if (timeout_ns != 0 && transfer_look(port, slot, &word))
-        n = receive_small(pin_self, port, slot, word, buf, size);
-    return n >= 0 ? n : receive_held(port, cap, buf, size, timeout_ns);
+    if (timeout_ns != 0 && transfer_look(port, slot, &word) && receive_is_small(port, word, size))
+        return receive_small(pin_self, port, slot, word, buf, size);
+    return receive_held(port, cap, buf, size, timeout_ns);
 }
 
 hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
@@ -203,7 +204,6 @@ hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, v
 {
     const struct slot *slot;
     uint64_t word;
-    ssize_t n;
 
     if (unlikely(!gate_try(self, port, cap)))
         return receive_slow(cap, buf, size, timeout_ns);
@@ -213,8 +213,9 @@ hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, v
     word = slot_load(slot);
     if (unlikely(ring_state(&port->receiver.current->ring, word) != RING_READY))
         return receive_miss(port, cap, buf, size, timeout_ns);
-    n = receive_small(self, port, slot, word, buf, size);
-    return likely(n >= 0) ? n : receive_held(port, cap, buf, size, timeout_ns);
+    if (!receive_is_small(port, word, size))
+        return receive_held(port, cap, buf, size, timeout_ns);
+    return receive_small(self, port, slot, word, buf, size);
 }
 
 /* Through another capability than this thread's last. */

@@ -40,3 +40,16 @@ static inline void cpu_relax(void)
     __asm__ volatile("isb");
 #endif
 }
+
+/*
+ * Soon to be written: takes the line away from the processor that read it last while there is time.
+ * Processors that do not know how do nothing.
+ */
+static inline void cpu_prefetch_write(void *line)
+{
+#if defined(__x86_64__)
+    __asm__ volatile("prefetchw %0" : : "m"(*(char *)line));
+#else
+    __builtin_prefetch(line, 1);
+#endif
+}

@@ -17,7 +17,11 @@ hot_inline void copy_small(void *restrict to, const void *restrict from, size_t 
     uint8_t *t = to;
     const uint8_t *f = from;
 
-    if (len >= 32) { /* to 64 */
+    if (len > 56) { /* to 64: in a slot, 56 bytes are what is left of the first line */
+        memcpy(t, f, 32);
+        memcpy(t + 24, f + 24, 32);
+        memcpy(t + len - 8, f + len - 8, 8);
+    } else if (len >= 32) {
         memcpy(t, f, 32);
         memcpy(t + len - 32, f + len - 32, 32);
     } else if (len >= 16) {

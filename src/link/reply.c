@@ -123,7 +123,7 @@ int reply_read(struct reply_reader *r, int entry, uint64_t word, struct ring_mes
         message->len = len;
         if (len > size)
             return VRD_ERR_MESSAGE_TOO_LARGE;
-        copy_small(message->data, slot->head, len);
+        copy_small(message->data, slot_payload_read(slot), len);
         break;
     case SLOT_BYTES:
         e = reply_read_buffer(r, entry, message, size);
@@ -197,7 +197,7 @@ void reply_write(struct reply_writer *w, uint32_t entry, uint32_t sequence,
     size_t inline_len = message->len;
 
     if (message->len <= SLOT_INLINE_MAX) {
-        copy_small(slot->head, message->data, message->len);
+        copy_small(slot_payload(slot), message->data, message->len);
     } else {
         const struct reply_buffer *buffer = &w->buffers[entry];
         struct slot_bytes bytes = { .len = message->len, .extension = buffer->number };

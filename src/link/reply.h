@@ -162,7 +162,7 @@ hot_inline void reply_publish(struct reply_writer *w, uint32_t entry, uint64_t w
 hot_inline void reply_write_small(struct reply_writer *w, uint32_t entry, uint32_t sequence,
                                   const void *data, size_t len)
 {
-    copy_small(w->entries[entry].head, data, len);
+    copy_small(slot_payload(&w->entries[entry]), data, len);
     reply_publish(w, entry, slot_word(sequence, len, SLOT_INLINE));
 }
 

@@ -173,7 +173,7 @@ int ring_write(struct ring_writer *w, const struct ring_message *message)
     if (r < 0)
         return r;
     if (message->len <= SLOT_INLINE_MAX) {
-        copy_small(slot->head, message->data, message->len);
+        copy_small(slot_payload(slot), message->data, message->len);
     } else {
         writer_put_bytes(w, slot, message->data, message->len);
         kind = SLOT_BYTES;
@@ -287,7 +287,7 @@ int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message
         message->len = len;
         if (len > size)
             return VRD_ERR_MESSAGE_TOO_LARGE;
-        copy_small(message->data, slot->head, len);
+        copy_small(message->data, slot_payload_read(slot), len);
         break;
     case SLOT_BYTES:
         e = reader_get_bytes(r, slot, message, size);

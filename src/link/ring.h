@@ -152,6 +152,17 @@ hot_inline void slot_publish(struct slot *slot, uint64_t word)
     __atomic_store_n(&slot->word, word, __ATOMIC_RELEASE);
 }
 
+/* An inline payload: head[] and on through tail[]. */
+hot_inline uint8_t *slot_payload(struct slot *slot)
+{
+    return (uint8_t *)slot + offsetof(struct slot, head);
+}
+
+hot_inline const uint8_t *slot_payload_read(const struct slot *slot)
+{
+    return (const uint8_t *)slot + offsetof(struct slot, head);
+}
+
 /* As ring_write_small, for a call whose answer goes to `entry`. */
 hot_inline bool ring_write_call(struct ring_writer *w, const void *data, size_t len, unsigned entry)
 {
@@ -160,7 +171,7 @@ hot_inline bool ring_write_call(struct ring_writer *w, const void *data, size_t 
 
     if (unlikely(position == w->limit))
         return false;
-    copy_small(slot->head, data, len);
+    copy_small(slot_payload(slot), data, len);
     w->position = ++position;
     slot_publish(slot, slot_word(position, len, SLOT_INLINE | slot_call(entry)));
     return true;
@@ -185,9 +196,11 @@ hot_inline bool ring_write_small(struct ring_writer *w, const void *data, size_t
 
     if (unlikely(position == w->limit))
         return false;
-    copy_small(slot->head, data, len);
+    copy_small(slot_payload(slot), data, len);
     w->position = ++position;
     slot_publish(slot, slot_word(position, len, SLOT_INLINE));
+    if (len > SLOT_HEAD_MAX)
+        cpu_prefetch_write(w->slots[position & w->mask].tail);
     return true;
 }
 
@@ -318,14 +331,22 @@ hot_inline uint32_t slot_caller(uint64_t word)
     return kind & SLOT_CALL ? (kind >> SLOT_ENTRY_SHIFT) % REPLY_ENTRIES + 1 : 0;
 }
 
+/* Does the inline length make sense, and do `size` bytes hold it? */
+hot_inline bool slot_fits(uint64_t word, size_t size)
+{
+    size_t len = (word >> 32) & 0xff;
+
+    return likely(len <= size && len <= SLOT_INLINE_MAX);
+}
+
 /* Copies a plain inline message out: its length, or -1: ring_read finds out why not. */
 hot_inline ssize_t slot_copy_small(const struct slot *slot, uint64_t word, void *buf, size_t size)
 {
     size_t len = (word >> 32) & 0xff;
 
-    if (unlikely(len > size || len > SLOT_INLINE_MAX))
+    if (unlikely(!slot_fits(word, size)))
         return -1;
-    copy_small(buf, slot->head, len);
+    copy_small(buf, slot_payload_read(slot), len);
     return (ssize_t)len;
 }
 
