@@ -12,7 +12,9 @@
 #include <veridian/error.h>
 #include <veridian/message.h>
 #include <veridian/name.h>
+#include <veridian/process.h>
 #include <veridian/region.h>
 #include <veridian/types.h>
+#include <veridian/waitset.h>
 
 #endif

@@ -134,6 +134,9 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *me
             return r; /* closed: the pin is given back */
         r = send_try(port, message);
     }
+    if (send_may_wait(r) || r == VRD_ERR_TIMEOUT)
+        if (sender_disappoint(port) && r != VRD_ERR_TIMEOUT)
+            r = send_try(port, message);
     if (r < 0)
         gate_leave(port);
     return r;
@@ -173,6 +176,12 @@ int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *mess
         if (r < 0)
             return r; /* closed: the pin is given back */
         r = receiver_take(port, message, size, ret_link);
+    }
+    if (r == VRD_ERR_CHANNEL_EMPTY || r == VRD_ERR_TIMEOUT) {
+        if (receiver_disappoint(port) && r == VRD_ERR_CHANNEL_EMPTY)
+            r = receiver_take(port, message, size, ret_link);
+    } else if (deadline != 0 && ready_wanted(port)) {
+        ready_hint(port); /* sleeping asked for another way of ringing: there may be more */
     }
     if (r < 0)
         gate_leave(port);

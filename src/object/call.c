@@ -184,7 +184,7 @@ static bool call_look(struct port *port, const struct port_wait *wait)
 static void call_arm(struct port *port, const struct port_wait *wait)
 {
     const struct call *call = &call_wait_of(wait)->call;
-    enum notice_ring how = futex_many() ? RING_FUTEX : RING_TETHER;
+    enum notice_ring how = port_ring(port);
 
     if (reply_is_armed(&call->calls->replies, call->entry, how))
         return;

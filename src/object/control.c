@@ -11,6 +11,7 @@
 #include "base/macro.h"
 #include "object/loss.h"
 #include "object/name.h"
+#include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -57,6 +58,8 @@ static void control_setup(void)
     if (inherited) {
         reactor_after_fork(sources_after_fork());
         name_after_fork();
+        ready_after_fork();
+        peer_after_fork();
         port_after_fork();
         loss_after_fork();
     }

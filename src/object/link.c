@@ -10,6 +10,7 @@
 #include "cap/frame.h"
 #include "cap/node.h"
 #include "object/control.h"
+#include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -61,6 +62,7 @@ static int link_watch(struct link *link, struct port *port, struct datagram *dat
     if (datagram->pid == control_pid())
         return 0;
     pidfd = datagram->pidfd >= 0 ? fd_take(&datagram->pidfd) : process_open(datagram->pid);
+    peer_met(datagram->pid, pidfd);
     if (pidfd == -ESRCH) /* no pidfd for the dead: what they sent is drained all the same */
         link->ended = true;
     if (pidfd < 0) /* where the kernel has none, the tether has to do */

@@ -18,8 +18,7 @@
 #define YIELDS 3
 
 /* How long a store may sit in the other side's store buffer: see docs/design.md, "Sleep". */
-#define LOOK_LONG 2000       /* ns; nearly always enough */
-#define DRAIN_LIMIT 10000000 /* ns; always enough */
+#define LOOK_LONG 2000 /* ns; nearly always enough */
 
 struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, uint64_t max_message,
                       vrd_cap_t *ret_cap)
@@ -36,6 +35,7 @@ struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, u
     port->capacity = capacity;
     port->max_message = max_message;
     port->spin = SPIN_MAX;
+    ready_init(&port->ready);
     atomic_store_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
     return port;
 }
@@ -72,6 +72,7 @@ void port_wake(struct port *port)
 void port_post(struct port *port)
 {
     atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_release);
+    ready_post(port);
     port_wake(port);
 }
 
@@ -102,6 +103,7 @@ void port_close(struct port *port)
     else if (port->kind == PORT_RECEIVER)
         receiver_close(port);
     name_forget(port->handle.cap);
+    ready_close(port);
     port->handle.cap = VRD_CAP_NONE;
     port->handle.rights = 0;
     port_post(port);
@@ -120,6 +122,7 @@ void port_after_fork(void)
         if (port->handle.cap == VRD_CAP_NONE)
             continue;
         port->moving = false;
+        ready_init(&port->ready);
         if (port->kind == PORT_SENDER)
             sender_after_fork(port);
         else if (port->kind == PORT_RECEIVER)
@@ -139,7 +142,7 @@ bool port_enter(struct port *port, vrd_cap_t cap)
     return false;
 }
 
-static bool port_look(struct port *port, const struct port_wait *wait)
+bool port_look(struct port *port, const struct port_wait *wait)
 {
     return port_news(port) || wait->look(port, wait);
 }
@@ -193,17 +196,44 @@ enum nap { NAP_RANG, NAP_TIMEOUT, NAP_CLOSED };
 static enum nap port_sleep(struct port *port, vrd_cap_t cap, uint32_t bell,
                            struct futex_point *points, size_t n, int64_t timeout)
 {
-    int r;
+    bool quiet;
 
     points[0] = (struct futex_point){ .word = &port->bell, .value = bell, .shared = false };
 
     atomic_fetch_add(&port->sleepers, 1);
     pin_leave(&port->handle.pin);
-    r = futex_sleep(points, n + 1, timeout);
+    quiet = reactor_threadless() ? !reactor_wait(timeout)
+                                 : futex_sleep(points, n + 1, timeout) == -ETIMEDOUT;
     atomic_fetch_sub(&port->sleepers, 1);
     if (!port_enter(port, cap))
         return NAP_CLOSED;
-    return r == -ETIMEDOUT ? NAP_TIMEOUT : NAP_RANG;
+    return quiet ? NAP_TIMEOUT : NAP_RANG;
+}
+
+enum notice_ring port_ring(const struct port *port)
+{
+    return futex_many() && !port->by_tether && !reactor_threadless() ? RING_FUTEX : RING_TETHER;
+}
+
+uint64_t port_arm_tethers(struct port *port, const struct port_wait *wait)
+{
+    uint64_t ticket;
+
+    port->by_tether = true;
+    wait->arm(port, wait);
+    port->by_tether = false;
+    ticket = wait->ticket(port, wait);
+    port->armed = ticket;
+    atomic_thread_fence(memory_order_seq_cst); /* between our notices and our look */
+    return ticket;
+}
+
+bool port_look_long(struct port *port, const struct port_wait *wait)
+{
+    int64_t now = clock_now();
+
+    return wait->peer_here(port, wait) ? port_look(port, wait)
+                                       : port_spin(port, wait, now, now + LOOK_LONG);
 }
 
 /*
@@ -221,14 +251,14 @@ static void port_armed(struct port *port, const struct port_wait *wait, uint64_t
 
 /*
  * The other side publishes and then looks at our notice without a fence between: it may miss a
- * notice written meanwhile, but its store is visible DRAIN_LIMIT later at the latest. So: arm, fence,
- * look for a while, sleep no longer than DRAIN_LIMIT, look, and only then sleep for good.
+ * notice written meanwhile, but its store is visible PORT_DRAIN_NS later at the latest. So: arm, fence,
+ * look for a while, sleep no longer than PORT_DRAIN_NS, look, and only then sleep for good.
  */
 static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *wait,
                      int64_t deadline)
 {
     struct futex_point points[FUTEX_POINTS_MAX];
-    bool threaded = reactor_start();
+    bool served = reactor_serves(); /* while we sleep, for however long */
     int64_t fenced, left;
     uint64_t ticket;
     uint32_t bell;
@@ -236,6 +266,7 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     enum nap nap;
 
     reactor_poll();
+    ready_disarm(&port->ready);
     wait->arm(port, wait);
     ticket = wait->ticket(port, wait);
     port_armed(port, wait, ticket);
@@ -244,7 +275,7 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     /* acquire: what was posted before this ring is seen by the look that follows */
     bell = atomic_load_explicit(&port->bell, memory_order_acquire);
     /* the words as they are before the look: what changes after it, or rings, ends the sleep */
-    n = futex_many() ? wait->points(port, wait, points + 1) : 0;
+    n = port_ring(port) == RING_FUTEX ? wait->points(port, wait, points + 1) : 0;
     /* what ran on this CPU has no stores left in flight, one look is as good as many */
     if (wait->peer_here(port, wait) ? port_look(port, wait)
                                     : port_spin(port, wait, fenced, fenced + LOOK_LONG))
@@ -252,10 +283,10 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     left = deadline - clock_now();
     if (left <= 0)
         return 0;
-    nap = port_sleep(port, cap, bell, points, n, left < DRAIN_LIMIT ? left : DRAIN_LIMIT);
+    nap = port_sleep(port, cap, bell, points, n, left < PORT_DRAIN_NS ? left : PORT_DRAIN_NS);
     if (nap == NAP_CLOSED)
         return VRD_ERR_INVALID_CAPABILITY;
-    if (nap != NAP_TIMEOUT || !threaded || port_look(port, wait) ||
+    if (nap != NAP_TIMEOUT || !served || port_look(port, wait) ||
         wait->ticket(port, wait) != ticket)
         return 0;
     left = deadline - clock_now();

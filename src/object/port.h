@@ -10,6 +10,8 @@
 #include <veridian/capability.h>
 
 #include "cap/handle.h"
+#include "link/layout.h"
+#include "object/ready.h"
 #include "object/receiver.h"
 #include "object/region.h"
 #include "object/sender.h"
@@ -33,7 +35,9 @@ struct port {
     atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */
     uint64_t armed; /* the ticket for which the other side was last asked to ring (pin)      */
     bool moving;    /* on its way to somebody else, in a message (pin)                       */
-    uint32_t spin;  /* ns worth spinning before sleeping, learnt (pin) */
+    bool by_tether; /* ring so, whatever else would do (pin)                                 */
+    struct ready ready;
+    uint32_t spin; /* ns worth spinning before sleeping, learnt (pin) */
     union {
         struct sender sender;
         struct receiver receiver;
@@ -105,6 +109,19 @@ int port_wait(struct port *port, vrd_cap_t cap, const struct port_wait *wait, in
 
 /* Sleeps for at most `ns`, or until something is posted. Results as port_wait. */
 int port_nap(struct port *port, vrd_cap_t cap, int64_t ns);
+
+/* How to have the other side ring: for a sleep on its words, or for the reactor. Pin held. */
+enum notice_ring port_ring(const struct port *port);
+
+/* Asks the other sides to ring their tethers; the result is the ticket. Pin held. */
+uint64_t port_arm_tethers(struct port *port, const struct port_wait *wait);
+
+/* Is there a reason not to wait? Once, or for as long as nearly all stores need to arrive. Pin held. */
+bool port_look(struct port *port, const struct port_wait *wait);
+bool port_look_long(struct port *port, const struct port_wait *wait);
+
+/* How long a store may sit in the other side's store buffer: see docs/design.md, "Sleep". */
+#define PORT_DRAIN_NS 10000000
 
 /* Takes the pin and checks that `cap` is still this port. False: it is not, and the pin is free. */
 bool port_enter(struct port *port, vrd_cap_t cap);

@@ -6,16 +6,20 @@
 
 #include "object/control.h"
 #include "object/name.h"
+#include "object/peer.h"
+#include "object/ready.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/process.h"
 
 #define COLLECT_MAX 64
-#define STARVED_NS 1000000 /* pause */
+#define STARVED_NS 1000000  /* pause */
+#define CROWDED_NS 10000000 /* between looks, where there are several threads and none is ours */
 
 static struct loop *loop; /* NULL until something is watched */
 static uint64_t loop_identity;
 static atomic_bool running; /* the thread; set under the control lock, read anywhere */
+static bool threadless;     /* set before the first use */
 static _Atomic uint32_t sent;
 static bool starved; /* in this turn; with the control lock */
 
@@ -61,6 +65,8 @@ static bool reactor_turn(void)
     fed = !starved;
     control_unlock();
     name_admit();
+    ready_tell();
+    peer_tell();
     return fed;
 }
 
@@ -94,6 +100,8 @@ bool reactor_start(void)
 
     if (reactor_running())
         return true;
+    if (threadless)
+        return false;
     control_lock();
     runs = atomic_load_explicit(&running, memory_order_relaxed);
     if (!runs && reactor_open() == 0)
@@ -101,6 +109,56 @@ bool reactor_start(void)
     atomic_store_explicit(&running, runs, memory_order_relaxed);
     control_unlock();
     return runs;
+}
+
+void reactor_set_threadless(void)
+{
+    threadless = true;
+}
+
+bool reactor_threadless(void)
+{
+    return threadless;
+}
+
+int reactor_fd(void)
+{
+    int r;
+
+    control_lock();
+    r = reactor_open();
+    if (r == 0)
+        r = loop_fd(loop);
+    control_unlock();
+    return r;
+}
+
+/* Other threads may handle what this one waits for: then it has to look for itself now and then. */
+bool reactor_wait(int64_t timeout)
+{
+    bool crowded = !process_single_threaded();
+    int fd = reactor_fd();
+
+    if (crowded && (timeout < 0 || timeout > CROWDED_NS))
+        timeout = CROWDED_NS;
+    if (fd < 0) {
+        process_pause(STARVED_NS);
+        return true;
+    }
+    if (timeout < 0)
+        fd_wait(fd);
+    else
+        fd_wait_for(fd, timeout);
+    if (!fd_readable(fd))
+        return crowded;
+    if (!reactor_turn())
+        process_pause(STARVED_NS);
+    return true;
+}
+
+bool reactor_serves(void)
+{
+    return reactor_start() || (threadless && process_single_threaded());
 }
 
 void reactor_sent(void)

@@ -31,6 +31,22 @@ bool reactor_start(void);
 bool reactor_running(void);
 
 /*
+ * In no-thread mode, chosen before anything else happens in the process, there is no thread, and whoever
+ * waits does the reactor's work.
+ */
+void reactor_set_threadless(void);
+bool reactor_threadless(void);
+
+/* In that mode: waits for something to handle, up to `timeout` ns (negative: for ever), and handles it. */
+bool reactor_wait(int64_t timeout);
+
+/* Starts the thread. Will somebody see to the sources while the caller sleeps, however long? */
+bool reactor_serves(void);
+
+/* The loop's descriptor, or -errno. */
+int reactor_fd(void);
+
+/*
  * This process sent something to a socket that it may itself read: whoever finds nothing to receive
  * polls first if the count has moved.
  */

@@ -591,7 +591,7 @@ static bool receiver_look(struct port *port, const struct port_wait *wait)
 static void receiver_arm(struct port *port, const struct port_wait *wait)
 {
     struct receiver *rx = &port->receiver;
-    enum notice_ring how = futex_many() ? RING_FUTEX : RING_TETHER;
+    enum notice_ring how = port_ring(port);
 
     (void)wait;
     while (rx->n_active > HOT_MAX) {
@@ -655,6 +655,11 @@ static const struct port_wait receiver_waits = {
     .ticket = receiver_ticket,
     .peer_here = receiver_peer_here,
 };
+
+bool receiver_disappoint(struct port *port)
+{
+    return ready_wanted(port) && ready_arm(port, &receiver_waits);
+}
 
 int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
 {
@@ -1014,6 +1019,22 @@ static void receiver_revoke_asked(struct source *asking)
     }
     revoke_below(asking->port, right, false);
     receiver_revoked(right);
+}
+
+int receiver_sender_gone(struct port *port, pid_t pid)
+{
+    int n = 0;
+
+    list_foreach(node, &port->receiver.links) {
+        struct link *link = list_entry(node, struct link, all);
+
+        if (link->source.pid != pid)
+            continue;
+        n++;
+        if (link->exit)
+            receiver_drained(link->exit, VRD_ERR_PEER_GONE);
+    }
+    return n;
 }
 
 void receiver_source_ready(struct source *source)

@@ -91,6 +91,9 @@ int receiver_discard(struct port *port);
 /* Waits for a message; see port_wait. */
 int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
 
+/* Nothing was there, and the caller does not wait. True: there is something after all. */
+bool receiver_disappoint(struct port *port);
+
 /*
  * Lets the receiving side `cap` of this process, if it is still there, read its sockets. Not in a
  * child that has only inherited it: what it read would be missing where it is used.
@@ -111,6 +114,9 @@ void receiver_revoke(struct port *port, bool too);
 /* Also with the control lock. */
 void receiver_close(struct port *port);
 void receiver_after_fork(struct port *port);
+
+/* With the control lock only: links with process `pid` get no more messages. How many? */
+int receiver_sender_gone(struct port *port, pid_t pid);
 
 /* With the control lock only: the reactor found something on one of the receiver's descriptors. */
 void receiver_source_ready(struct source *source);

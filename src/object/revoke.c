@@ -91,3 +91,39 @@ void revoke_below(struct port *port, struct node *top, bool too)
     }
     port_post(port); /* also where only unused sockets went: there may be nobody left to wait for */
 }
+
+static struct link *revoke_find(struct port *port, pid_t pid)
+{
+    list_foreach(node, &port->receiver.links) {
+        struct link *link = list_entry(node, struct link, all);
+
+        if (link->source.pid == pid && !link->revoked)
+            return link;
+    }
+    return NULL;
+}
+
+int revoke_process(struct port *port, pid_t pid)
+{
+    struct link *link;
+    int n = 0;
+
+    while ((link = revoke_find(port, pid))) {
+        struct source *tether = link->tether;
+        struct node *right = link->right;
+        bool own = right && right->parent; /* the root is not only that process's */
+
+        if (own)
+            right->doomed = true; /* not freed while we are at it */
+        revoke_link(port, link, NOTICE_POLICY);
+        if (tether)
+            revoke_source(tether, NOTICE_POLICY);
+        if (own) {
+            revoke_node(port, right, NOTICE_POLICY);
+            right->doomed = false;
+            node_settle(right);
+        }
+        n++;
+    }
+    return n;
+}

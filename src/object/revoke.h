@@ -9,6 +9,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 #include "link/layout.h"
 
@@ -17,6 +18,9 @@ struct port;
 
 /* All that was derived from `top`, to any depth; if `too`, also what `top` itself confers. */
 void revoke_below(struct port *port, struct node *top, bool too);
+
+/* The links with process `pid`, and the rights by which they were made. How many links? */
+int revoke_process(struct port *port, pid_t pid);
 
 /* Says CLOSE over a socket whose holder is to learn why it ends, and ends it for all who hold it. */
 void revoke_socket(int fd, enum notice_cause cause);

@@ -11,6 +11,7 @@
 #include "object/call.h"
 #include "object/control.h"
 #include "object/loss.h"
+#include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -437,7 +438,7 @@ static bool sender_look(struct port *port, const struct port_wait *wait)
 static void sender_arm(struct port *port, const struct port_wait *wait)
 {
     struct ring_writer *w = &port->sender.ring;
-    uint64_t how = futex_many() ? RING_FUTEX : RING_TETHER;
+    uint64_t how = port_ring(port);
     uint64_t notice = how << 40 | (uint32_t)(sender_cursor_seen(w) + 1);
 
     (void)wait;
@@ -488,6 +489,11 @@ static const struct port_wait sender_waits = {
     .ticket = sender_ticket,
     .peer_here = sender_peer_here,
 };
+
+bool sender_disappoint(struct port *port)
+{
+    return ready_wanted(port) && ready_arm(port, &sender_waits);
+}
 
 int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
 {
@@ -726,6 +732,7 @@ static int sender_welcome(struct source *source, struct datagram *datagram)
     if (s->owner == control_pid())
         return 0;
     pidfd = datagram->pidfd >= 0 ? fd_take(&datagram->pidfd) : process_open(s->owner);
+    peer_met(s->owner, pidfd);
     if (pidfd <
         0) /* gone already: the tether tells; or the kernel does not say: the tether has to do */
         return 0;
@@ -783,6 +790,19 @@ static void sender_note_loss(struct port *port)
         loss_note(port, loss_of_cause((uint8_t)cause));
 }
 
+int sender_owner_gone(struct port *port, pid_t pid)
+{
+    struct sender *s = &port->sender;
+
+    if (s->owner != pid)
+        return 0;
+    s->ended = true;
+    source_free(&s->owner_exit);
+    sender_note_loss(port);
+    port_post(port);
+    return 1;
+}
+
 void sender_source_ready(struct source *source)
 {
     struct port *port = source->port;
@@ -790,10 +810,7 @@ void sender_source_ready(struct source *source)
     int r;
 
     if (source->kind == SOURCE_OWNER_EXIT) {
-        s->ended = true;
-        source_free(&s->owner_exit);
-        sender_note_loss(port);
-        port_post(port);
+        sender_owner_gone(port, s->owner);
         return;
     }
     r = source_drain(source, sender_frame);

@@ -119,6 +119,9 @@ int sender_corrupt(struct port *port);
 /* Waits for room; see port_wait. */
 int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
 
+/* There was no room, and the caller does not wait. True: there is room after all. */
+bool sender_disappoint(struct port *port);
+
 /* Asks the owner for an invitation whose other end is `fd`. 0 or VRD_ERR_*. */
 int sender_derive(struct port *port, uint32_t rights, int fd);
 
@@ -137,6 +140,9 @@ enum vrd_loss sender_loss(struct port *port);
 /* Also with the control lock. */
 void sender_close(struct port *port);
 void sender_after_fork(struct port *port);
+
+/* With the control lock only: the owner, if it is process `pid`, is no more. Was it? */
+int sender_owner_gone(struct port *port, pid_t pid);
 
 /* With the control lock only: the reactor found something on one of the sender's descriptors. */
 void sender_source_ready(struct source *source);

@@ -12,7 +12,9 @@
 #include "cap/node.h"
 #include "object/control.h"
 #include "object/name.h"
+#include "object/peer.h"
 #include "object/reactor.h"
+#include "object/ready.h"
 #include "object/receiver.h"
 #include "object/region.h"
 #include "object/sender.h"
@@ -157,10 +159,11 @@ bool sources_after_fork(void)
         source_lose(source);
         lost = true;
     }
-    /* Older kernels do not tell one pidfd from another: they went with the sockets. */
+    /* One pidfd, or one timer, looks like another on older kernels: they went with the sockets. */
     for (size_t fd = 0; lost && fd < sources_size; fd++)
         if (sources[fd] &&
-            (sources[fd]->kind == SOURCE_LINK_EXIT || sources[fd]->kind == SOURCE_OWNER_EXIT))
+            (sources[fd]->kind == SOURCE_LINK_EXIT || sources[fd]->kind == SOURCE_OWNER_EXIT ||
+             sources[fd]->kind == SOURCE_PEER || sources[fd]->kind == SOURCE_TIMER))
             source_lose(sources[fd]);
     return lost;
 }
@@ -219,6 +222,12 @@ void reactor_dispatch(uint64_t token)
     case SOURCE_HOLDER:
     case SOURCE_MAKER:
         region_source_ready(source);
+        break;
+    case SOURCE_PEER:
+        peer_source_ready(source);
+        break;
+    case SOURCE_TIMER:
+        ready_source_ready(source);
         break;
     default:
         receiver_source_ready(source);

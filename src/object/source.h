@@ -16,6 +16,7 @@ struct datagram;
 struct link;
 struct name;
 struct node;
+struct peer;
 struct port;
 
 enum source_kind {
@@ -27,6 +28,8 @@ enum source_kind {
     SOURCE_TETHER,     /* sender: the tether of its link                            */
     SOURCE_OWNER_EXIT, /* sender: the process at the other end                      */
     SOURCE_LISTENER,   /* name: where others connect                                */
+    SOURCE_PEER,       /* process: one that we have had a link with                 */
+    SOURCE_TIMER,      /* when second looks are due                                 */
     SOURCE_NAME,       /* name: the socket of the right that it hands on            */
     SOURCE_HOLDER,     /* a region's maker: somebody who holds the region           */
     SOURCE_MAKER,      /* whoever holds a region: its maker                         */
@@ -48,6 +51,7 @@ struct source {
     struct port *port;
     struct link *link;
     struct name *name;
+    struct peer *peer;
     struct node *right;      /* what it confers on those who hold the other end; or NULL */
     struct list held;        /* in the node's `sockets` */
     struct account *account; /* to whom its descriptor is charged; NULL: to nobody */

@@ -56,6 +56,13 @@ uint64_t fd_limit(void)
     return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
 }
 
+int fd_duplicate(int fd)
+{
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+
+    return copy < 0 ? -errno : copy;
+}
+
 bool fd_readable(int fd)
 {
     struct pollfd entry = { .fd = fd, .events = POLLIN };

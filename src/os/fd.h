@@ -23,6 +23,9 @@ void fd_close(int *fd);
 bool fd_close_quick(int *fd);
 void fd_close_foreign(int *fd);
 
+/* Another descriptor for the same, close-on-exec, or -errno. */
+int fd_duplicate(int fd);
+
 /* Takes the descriptor out of *fd. */
 static inline int fd_take(int *fd)
 {

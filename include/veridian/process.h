@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * process.h - the library in this process: its control loop, readiness for schedulers, and the ends
+ * of other processes.
+ *
+ * By default a thread of the library's own (with all signals blocked) serves what comes beside
+ * messages, from the first wait that really sleeps, or the first name, descriptor or function that
+ * needs it. In no-thread mode there never is one: the application's loop watches vrd_reactor_fd and
+ * calls vrd_reactor_dispatch, and calls that wait do the same while they wait.
+ *
+ * fork: a child has its own loop, and its parent's mode. It asks anew for vrd_reactor_fd and
+ * vrd_cap_fd; the descriptors that it inherited under those numbers are its parent's, and it closes
+ * them. Functions that its parent has registered are called in the child for what the child does.
+ */
+#ifndef VERIDIAN_PROCESS_H
+#define VERIDIAN_PROCESS_H
+
+#include <veridian/types.h>
+
+VRD_BEGIN_DECLS
+
+#define VRD_INIT_NO_THREAD (UINT64_C(1) << 0)
+
+/* `reserved` must be zero. */
+struct vrd_init_options {
+    uint64_t flags; /* VRD_INIT_* */
+    uint64_t reserved[15];
+};
+
+/*
+ * Sets the library up; optional, and only before any other call of this process.
+ *  INVALID_ARGUMENT  unknown flags, reserved fields not zero
+ *  RESOURCE_BUSY     the library is in use already
+ *  OUT_OF_MEMORY
+ */
+VRD_API int vrd_init(const struct vrd_init_options *options);
+
+/*
+ * A descriptor (the library's: do not read or close it) that is readable while there is something to
+ * dispatch. For poll, epoll and the like, level-triggered.
+ *  NOT_INITIALIZED  not in no-thread mode
+ *  OUT_OF_MEMORY, SYSTEM
+ */
+VRD_API int vrd_reactor_fd(void);
+
+/*
+ * Does what there is to do now, and calls the functions registered below; never waits. More may be
+ * left: the descriptor says so.
+ *  NOT_INITIALIZED  not in no-thread mode
+ */
+VRD_API int vrd_reactor_dispatch(void);
+
+/*
+ * Registers a function that is told when a capability can be used for which an operation that was not
+ * to wait, or no longer, has said CHANNEL_EMPTY, CHANNEL_FULL or TIMEOUT since. `cap` may have been
+ * closed meanwhile, and there may be nothing after all: once for each time that it runs empty. Called
+ * by the library's own thread (or by vrd_reactor_dispatch, or by a call that waits in no-thread mode),
+ * without locks: it may use the library, but not wait. For user-level schedulers. NULL: none. One for
+ * the process.
+ *  OUT_OF_MEMORY
+ */
+typedef void vrd_ready_fn(vrd_cap_t cap, void *user);
+VRD_API int vrd_on_ready(vrd_ready_fn *function, void *user);
+
+/*
+ * Registers a function that is told when a process has died that this one had a link with, after all
+ * that it held here was cleaned up: once for each. Called like the function above. NULL: none.
+ *  OUT_OF_MEMORY
+ */
+typedef void vrd_exit_fn(pid_t pid, void *user);
+VRD_API int vrd_process_on_exit(vrd_exit_fn *function, void *user);
+
+/*
+ * Ends all links that this process has with process `pid`, whichever sends, and withdraws the rights
+ * that those links came by: the other process finds REVOKED, or PEER_GONE where it received. What of its
+ * messages has not been received is dropped. Not needed when a process dies. Returns how many links.
+ *  PROCESS_NOT_FOUND  there is no link with it
+ */
+VRD_API int vrd_process_cleanup(pid_t pid);
+
+VRD_END_DECLS
+
+#endif
