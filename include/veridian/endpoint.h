@@ -63,7 +63,9 @@ VRD_API ssize_t vrd_call(vrd_cap_t cap, const void *request, size_t len, void *r
 /*
  * The same with opcode and flags both ways; returns 0. `request` is as for vrd_send_message, `reply`
  * as for vrd_receive_message: on MESSAGE_TOO_LARGE its len is the length that the reply had, if it
- * was the reply. Its badge and its source are 0. `request` and `reply` may be the same.
+ * was the reply. Its badge and its source are 0. `request` and `reply` may be the same. Capabilities
+ * travel both ways, as with vrd_send_message, with its errors: those of the request have moved once it
+ * was sent (if there is no reply, vrd_cap_info tells), and those of a reply that is lost are closed.
  */
 VRD_API int vrd_call_message(vrd_cap_t cap, const struct vrd_message *request,
                              struct vrd_message *reply, int64_t timeout_ns);
@@ -92,7 +94,10 @@ VRD_API int vrd_receive_call(vrd_cap_t cap, struct vrd_message *request, vrd_cap
  */
 VRD_API int vrd_reply(vrd_cap_t reply, const void *data, size_t len);
 
-/* The same with opcode and flags; also NOT_SUPPORTED if n_caps is not 0. */
+/*
+ * The same with opcode and flags and up to VRD_MESSAGE_CAPS_MAX capabilities, which move or stay as
+ * with vrd_send_message, with its errors; the caller gets those that it wants (max_caps).
+ */
 VRD_API int vrd_reply_message(vrd_cap_t reply, const struct vrd_message *message);
 
 /*

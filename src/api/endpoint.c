@@ -199,17 +199,19 @@ ssize_t vrd_call(vrd_cap_t cap, const void *request, size_t len, void *reply, si
 static int call_message(vrd_cap_t cap, struct ring_message *out, struct carry *carry,
                         struct vrd_message *reply, int64_t timeout_ns)
 {
-    struct ring_message in = { .data = reply->data };
+    struct ring_message in = { .data = reply->data, .wants_caps = reply->max_caps > 0 };
     int r;
     struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
 
     if (!port)
         return r;
     r = call_held(port, cap, out, carry, &in, reply->size, timeout_ns);
-    if (r == 0)
+    if (r == 0) {
         message_in(reply, &in, NULL);
-    else if (r == VRD_ERR_MESSAGE_TOO_LARGE && in.len > 0)
+        carry_in(reply, in.carried);
+    } else if (r == VRD_ERR_MESSAGE_TOO_LARGE && in.len > 0) {
         reply->len = in.len;
+    }
     return r;
 }
 
@@ -416,20 +418,32 @@ int vrd_reply(vrd_cap_t reply, const void *data, size_t len)
     return reply_out(reply, &message);
 }
 
+/* It cannot even be tried: uses it up, and says why. */
+static int reply_failing(vrd_cap_t reply, int error)
+{
+    int r = reply_waste(reply);
+
+    return r < 0 ? r : error;
+}
+
 int vrd_reply_message(vrd_cap_t reply, const struct vrd_message *message)
 {
     int r = message ? message_check_send(message) : VRD_ERR_INVALID_ARGUMENT;
     struct ring_message out;
+    struct carry carry;
 
-    if (r == 0 && message->n_caps > 0)
-        r = VRD_ERR_NOT_SUPPORTED;
-    if (r < 0) {
-        int dropped = reply_waste(reply);
-
-        return dropped < 0 ? dropped : r;
-    }
+    if (r < 0)
+        return reply_failing(reply, r);
     out = message_out(message);
-    return reply_out(reply, &out);
+    if (message->n_caps == 0)
+        return reply_out(reply, &out);
+    r = carry_open(&carry, reply, message->caps, message->n_caps);
+    if (r < 0)
+        return reply_failing(reply, r);
+    out.carried = &carry.out;
+    r = reply_out(reply, &out);
+    carry_close(&carry, r);
+    return r;
 }
 
 /* The caller's own troubles are not those of a server's loop. */

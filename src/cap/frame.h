@@ -36,7 +36,8 @@ enum frame_type {
     /* over a tether */
     FRAME_REVOKE = 9,    /* sender to owner; id: of the request                                   */
     FRAME_REVOKED = 10,  /* owner to sender; id: the request is carried out                       */
-    FRAME_TRANSFER = 11, /* either way; id: the message names it; fds: invitations                */
+    FRAME_TRANSFER = 11, /* either way; id: the message names it; fds: invitations; with an answer,
+                            count: its entry + 1                                                  */
     /* a reply capability that has moved to another process */
     FRAME_GREETING_REPLY = 12, /* slots (1), max_message                                          */
     FRAME_REPLY = 13,          /* bytes; fds: a segment with the reply, then invitations          */

@@ -116,6 +116,7 @@ int reply_read(struct reply_reader *r, int entry, uint64_t word, struct ring_mes
     size_t len = (word >> 32) & 0xff;
     int e;
 
+    slot_get_meta(slot, word, message);
     switch (kind & ~(unsigned)SLOT_META) {
     case SLOT_INLINE:
         if (len > SLOT_INLINE_MAX || len > r->max_message)
@@ -135,7 +136,6 @@ int reply_read(struct reply_reader *r, int entry, uint64_t word, struct ring_mes
     default:
         return VRD_ERR_PEER_CORRUPT;
     }
-    slot_get_meta(slot, word, message);
     r->last = word;
     return 0;
 }

@@ -116,8 +116,8 @@ hot_inline ssize_t reply_copy_small(struct reply_reader *r, int entry, uint64_t 
 }
 
 /*
- * Reads any answer into `message` (data, at most `size` bytes; len is set, also when it is too
- * large). 0, RING_NEEDS_EXTENSION, VRD_ERR_MESSAGE_TOO_LARGE, VRD_ERR_PEER_GONE (there will be no
+ * Reads any answer into `message` (data, at most `size` bytes; len and transfer are set, also when it is
+ * too large). 0, RING_NEEDS_EXTENSION, VRD_ERR_MESSAGE_TOO_LARGE, VRD_ERR_PEER_GONE (there will be no
  * answer) or VRD_ERR_PEER_CORRUPT. The entry is still in use.
  */
 int reply_read(struct reply_reader *r, int entry, uint64_t word, struct ring_message *message,

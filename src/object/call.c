@@ -37,8 +37,10 @@ static struct calls *calls_new(struct port *port)
 
 static void calls_release(struct calls *calls)
 {
-    for (size_t i = 0; i < REPLY_ENTRIES; i++)
+    for (size_t i = 0; i < REPLY_ENTRIES; i++) {
         segment_unmap(&calls->inbox[i].segment);
+        carried_free(&calls->carried[i]);
+    }
     reply_reader_deinit(&calls->replies);
     segment_unmap(&calls->peer);
     free(calls);
@@ -94,6 +96,40 @@ static void calls_forget(struct sender *s, struct calls *calls)
 
 /* --- entries ---------------------------------------------------------------------------------- */
 
+/* Handles what came over the tether of the link in use. Control lock held. */
+static void calls_drain(struct sender *s)
+{
+    for (int i = 0; i < FETCHES && s->tether; i++) {
+        sender_source_ready(s->tether);
+        if (!s->tether || s->tether->drained)
+            break;
+    }
+}
+
+/* What came with answers that nobody has read is gone before their entries are used again. */
+static void calls_want_again(struct sender *s)
+{
+    struct calls *calls = s->calls;
+    uint16_t answered = calls->unwanted & (uint16_t)~calls->replies.abandoned;
+
+    if (likely(answered == 0))
+        return;
+    control_lock();
+    calls_drain(s);
+    calls->unwanted &= (uint16_t)~answered;
+    control_unlock();
+}
+
+static void call_unwanted(const struct call *call)
+{
+    struct calls *calls = call->calls;
+
+    control_lock();
+    calls->unwanted |= (uint16_t)(1U << call->entry);
+    carried_free(&calls->carried[call->entry]);
+    control_unlock();
+}
+
 int call_pick(struct port *port, uint32_t *ret_entry)
 {
     struct sender *s = &port->sender;
@@ -103,6 +139,7 @@ int call_pick(struct port *port, uint32_t *ret_entry)
     if (!calls)
         return VRD_ERR_OUT_OF_MEMORY;
     entry = reply_pick(&calls->replies, s->ring.position + 1);
+    calls_want_again(s);
     if (entry < 0)
         return VRD_ERR_ENDPOINT_BUSY;
     *ret_entry = (uint32_t)entry + 1;
@@ -246,17 +283,51 @@ static int call_fetch(struct port *port, const struct call *call)
     int r = 0;
 
     control_lock();
-    for (int i = 0; i < FETCHES && call->calls == s->calls && s->tether; i++) {
-        sender_source_ready(s->tether);
-        if (!s->tether || s->tether->drained)
-            break;
-    }
+    if (call->calls == s->calls)
+        calls_drain(s);
     if (waiting->segment.size > 0)
         r = reply_reader_attach(&call->calls->replies, (uint32_t)call->entry, waiting->number,
                                 waiting->segment);
     waiting->segment = (struct segment){ 0 };
     control_unlock();
     return r;
+}
+
+/* What the answer carries: told before the answer, or never. */
+static int call_carried(struct port *port, const struct call *call, struct ring_message *message)
+{
+    struct calls *calls = call->calls;
+    struct carried **waiting = &calls->carried[call->entry];
+    bool starved;
+
+    control_lock();
+    if (calls == port->sender.calls && !(*waiting && (*waiting)->id == message->transfer))
+        calls_drain(&port->sender);
+    if (*waiting && (*waiting)->id == message->transfer) {
+        message->carried = *waiting;
+        *waiting = NULL;
+    }
+    starved = calls->starved;
+    control_unlock();
+    if (message->carried)
+        return 0;
+    if (calls->lost != 0)
+        return calls->lost;
+    return starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
+}
+
+/* The rest of an answer that was read with result `r`. */
+static int call_unpack(struct port *port, const struct call *call, struct ring_message *message,
+                       int r)
+{
+    int failed = 0;
+
+    message->carried = NULL;
+    if (unlikely((r == 0 || r == VRD_ERR_MESSAGE_TOO_LARGE) && message->transfer != 0))
+        failed = call_carried(port, call, message);
+    if (r < 0 || !message->wants_caps)
+        carried_free(&message->carried);
+    return failed < 0 ? failed : r;
 }
 
 /* Is the answer there? VRD_ERR_CHANNEL_EMPTY: no. Else as reply_read. */
@@ -279,13 +350,13 @@ static int call_take(struct port *port, const struct call *call, struct ring_mes
         break;
     }
     r = reply_read(replies, call->entry, word, message, size);
+    if (r == RING_NEEDS_EXTENSION) {
+        r = call_fetch(port, call);
+        if (r == 0)
+            r = reply_read(replies, call->entry, word, message, size);
+    }
     if (r != RING_NEEDS_EXTENSION)
-        return r;
-    r = call_fetch(port, call);
-    if (r == 0)
-        r = reply_read(replies, call->entry, word, message, size);
-    if (r != RING_NEEDS_EXTENSION)
-        return r;
+        return call_unpack(port, call, message, r);
     return call->calls->starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
 }
 
@@ -332,6 +403,7 @@ int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_
         break;
     case VRD_ERR_TIMEOUT:
         reply_abandon(&call.calls->replies, call.entry);
+        call_unwanted(&call);
         break;
     default:
         if (call.calls->lost == 0)
@@ -357,5 +429,24 @@ int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t m
     waiting = &s->calls->inbox[frame->count - 1];
     segment_unmap(&waiting->segment); /* for an answer that nobody waited for */
     *waiting = (struct reply_buffer){ .segment = segment, .number = frame->extension };
+    return 0;
+}
+
+int calls_carried(struct sender *s, const struct frame *frame, struct datagram *datagram)
+{
+    struct carried *carried;
+    uint32_t entry = frame->count - 1;
+    int r;
+
+    if (!s->calls || frame->count == 0 || frame->count > REPLY_ENTRIES ||
+        frame->id != carried_reply_id((uint32_t)frame->id))
+        return VRD_ERR_PEER_CORRUPT;
+    r = carried_new(frame, datagram, &carried);
+    if (r < 0)
+        return r;
+    carried_free(&s->calls->carried[entry]); /* for an answer that nobody waited for */
+    s->calls->carried[entry] = carried;
+    if (s->calls->unwanted & 1U << entry)
+        carried_free(&s->calls->carried[entry]);
     return 0;
 }

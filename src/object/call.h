@@ -9,7 +9,9 @@
 #include <veridian/capability.h>
 
 #include "link/reply.h"
+#include "object/carried.h"
 
+struct datagram;
 struct frame;
 struct port;
 struct sender;
@@ -28,7 +30,9 @@ struct calls {
 
     /* with the control lock */
     struct reply_buffer inbox[REPLY_ENTRIES]; /* buffers on their way to `replies` */
-    bool starved; /* a frame was lost for want of memory or descriptors */
+    struct carried *carried[REPLY_ENTRIES];   /* what came for the answer to a call            */
+    uint16_t unwanted; /* entries whose answer nobody awaits; changed with the pin, too       */
+    bool starved;      /* a frame was lost for want of memory or descriptors                  */
 };
 
 /* Which call: the thread's own. */
@@ -88,3 +92,6 @@ void calls_free(struct sender *s);
 
 /* With the control lock only: a buffer for answers came. 0 or VRD_ERR_*; `fd` stays the caller's. */
 int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message);
+
+/* The same: capabilities for an answer came with `datagram`. */
+int calls_carried(struct sender *s, const struct frame *frame, struct datagram *datagram);

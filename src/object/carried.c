@@ -40,6 +40,27 @@ static int carried_adopt(const struct datagram *datagram)
     return 0;
 }
 
+int carried_new(const struct frame *frame, struct datagram *datagram, struct carried **ret)
+{
+    struct carried *carried;
+    int r = carried_adopt(datagram);
+
+    if (r < 0)
+        return r;
+    carried = calloc(1, sizeof(*carried));
+    if (!carried)
+        return VRD_ERR_OUT_OF_MEMORY;
+    list_init(&carried->node);
+    carried->id = frame->id;
+    carried->n = (uint32_t)datagram->n_fds;
+    for (size_t i = 0; i < datagram->n_fds; i++) {
+        carried->identities[i] = fd_identity(datagram->fds[i]);
+        carried->fds[i] = fd_take(&datagram->fds[i]);
+    }
+    *ret = carried;
+    return 0;
+}
+
 int carried_arrived(struct carried_queue *queue, const struct frame *frame,
                     struct datagram *datagram)
 {
@@ -49,18 +70,9 @@ int carried_arrived(struct carried_queue *queue, const struct frame *frame,
     /* one more than may be unread: its reader may be about to take it, and has said so */
     if (queue->n > CARRIED_MAX || frame->id != queue->last + 1)
         return VRD_ERR_PEER_CORRUPT;
-    r = carried_adopt(datagram);
+    r = carried_new(frame, datagram, &carried);
     if (r < 0)
         return r;
-    carried = calloc(1, sizeof(*carried));
-    if (!carried)
-        return VRD_ERR_OUT_OF_MEMORY;
-    carried->id = frame->id;
-    carried->n = (uint32_t)datagram->n_fds;
-    for (size_t i = 0; i < datagram->n_fds; i++) {
-        carried->identities[i] = fd_identity(datagram->fds[i]);
-        carried->fds[i] = fd_take(&datagram->fds[i]);
-    }
     list_append(&queue->waiting, &carried->node);
     queue->n++;
     queue->last = frame->id;

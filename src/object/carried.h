@@ -35,9 +35,18 @@ void carried_queue_init(struct carried_queue *queue);
 void carried_queue_deinit(struct carried_queue *queue);
 
 /*
- * A TRANSFER frame: takes its descriptors out of `datagram`. 0; VRD_ERR_PEER_CORRUPT: out of order, too
- * many, not sockets of ours; VRD_ERR_OUT_OF_MEMORY.
+ * What a TRANSFER frame brought, whose descriptors it takes out of `datagram`: the caller's to free.
+ * 0; VRD_ERR_PEER_CORRUPT: not sockets of ours; VRD_ERR_OUT_OF_MEMORY.
  */
+int carried_new(const struct frame *frame, struct datagram *datagram, struct carried **ret);
+
+/* The number of what an answer carries. */
+static inline uint64_t carried_reply_id(uint32_t sequence)
+{
+    return UINT64_C(1) << 32 | sequence; /* never 0 */
+}
+
+/* The same, into the queue. Also VRD_ERR_PEER_CORRUPT: out of order, or too many. */
 int carried_arrived(struct carried_queue *queue, const struct frame *frame,
                     struct datagram *datagram);
 

@@ -146,9 +146,35 @@ static int reply_prepare(struct link *link, uint32_t entry, size_t len)
     return 0;
 }
 
+/* What an answer carries, ahead of it. 0 and its number, or VRD_ERR_*. */
+static int reply_carry(struct link *link, uint32_t entry, uint32_t sequence,
+                       const struct carried *carried, uint64_t *ret_id)
+{
+    const struct frame frame = { .type = FRAME_TRANSFER,
+                                 .count = entry + 1,
+                                 .id = carried_reply_id(sequence) };
+    uint64_t notice = reply_notice(&link->replies, entry, sequence);
+    uint8_t buf[FRAME_SIZE];
+    int r;
+
+    if (((notice >> 40) & 0xff) == RING_CANCELLED) /* it would be for nobody */
+        return VRD_ERR_TIMEOUT;
+    frame_encode(&frame, buf);
+    control_lock();
+    r = link->tether ? socket_send(link->tether->fd, buf, sizeof(buf), carried->fds, carried->n)
+                     : -EPIPE;
+    control_unlock();
+    reactor_sent();
+    if (r < 0)
+        return r == -EAGAIN ? VRD_ERR_QUOTA_EXCEEDED : error_from_errno(-r);
+    *ret_id = frame.id;
+    return 0;
+}
+
 int reply_send(struct port *port, struct pending_call *call, const struct ring_message *message)
 {
     uint32_t entry = call->entry, sequence = call->sequence;
+    struct ring_message out = *message;
     struct link *link;
     int error, told, r;
 
@@ -167,8 +193,10 @@ int reply_send(struct port *port, struct pending_call *call, const struct ring_m
         r = VRD_ERR_INVALID_ARGUMENT;
     else
         r = reply_prepare(link, entry, message->len);
+    if (r == 0 && message->carried)
+        r = reply_carry(link, entry, sequence, message->carried, &out.transfer);
     if (r == 0)
-        reply_write(&link->replies, entry, sequence, message);
+        reply_write(&link->replies, entry, sequence, &out);
     else
         reply_write_none(&link->replies, entry, sequence);
     told = reply_heed(link, entry, reply_notice(&link->replies, entry, sequence));

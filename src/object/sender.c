@@ -773,6 +773,8 @@ static int sender_frame(struct source *source, struct datagram *datagram)
             return VRD_ERR_PEER_CORRUPT;
         source->port->sender.answered = frame.id;
         return 0;
+    case FRAME_TRANSFER:
+        return calls_carried(&source->port->sender, &frame, datagram);
     case FRAME_CLOSE:
         return sender_closed(source->port, frame.cause);
     default:

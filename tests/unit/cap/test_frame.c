@@ -45,7 +45,7 @@ static const struct shape shapes[] = {
                             .id = true },
     [FRAME_REVOKE] = { 0, 0, .id = true },
     [FRAME_REVOKED] = { 0, 0, .id = true },
-    [FRAME_TRANSFER] = { 1, 4, .id = true },
+    [FRAME_TRANSFER] = { 1, 4, .id = true, .count = true },
     [FRAME_GREETING_REPLY] = { 0, 0, .geometry = true },
     [FRAME_REPLY] = { 1, 5, .bytes = true },
     [FRAME_GREETING_REGION] = { 1, 1, .rights = true, .extension = true, .bytes = true, .id = true,
