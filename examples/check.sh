@@ -3,6 +3,7 @@
 #   check.sh FOLDER hello
 #   check.sh FOLDER producer_consumer
 #   check.sh FOLDER client_server        two clients, one of them there before the server
+#   check.sh FOLDER database [OPTIONS]   readers that check each value while the writer updates
 #   check.sh FOLDER move BYTES MESSAGE   moves a random file through the pipeline, in MESSAGE bytes
 #   check.sh FOLDER kill STAGE           kills a stage while all three wait for messages
 #   check.sh FOLDER choke STAGE          stops a stage until the others wait for it, and kills it
@@ -50,6 +51,11 @@ check_client_server() {
     [ "$(cat "$scratch/out.txt")" = "$(printf 'A\nB C')" ] || fail "a wrong answer"
     [ "$(cat "$scratch/early.txt")" = "$(printf 'EARLY\nBIRD')" ] || fail "an early wrong answer"
     [ -z "$(ls -A "$VERIDIAN_RUNTIME_DIR")" ] || fail "the name is left behind"
+}
+
+check_database() {
+    $limit "$folder/database/database" "$@" > "$scratch/out.txt" || fail "database failed"
+    grep -q 'reads/s, 0 wrong$' "$scratch/out.txt" || fail "no figures"
 }
 
 check_move() {
