@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -220,10 +221,18 @@ int region_memory_publish(struct region_memory *memory)
     return 0;
 }
 
-/* In place of what is at `at`: there is no moment at which nothing is there. */
+/*
+ * In place of what is at `at`: there is no moment at which nothing is there. By the bare system call:
+ * sanitizers take the other one for a write to all of it, which those who read there would race with.
+ */
+static bool mapping_place(void *at, size_t size, int protection, int flags, int fd)
+{
+    return syscall(SYS_mmap, at, size, protection, flags | MAP_FIXED, fd, 0L) != -1;
+}
+
 static int memory_place(int fd, size_t size, int protection, void *at)
 {
-    if (mmap(at, size, protection, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED)
+    if (!mapping_place(at, size, protection, MAP_SHARED, fd))
         return -errno;
     return madvise(at, size, MADV_DONTFORK) < 0 ? -errno : 0;
 }
@@ -368,7 +377,10 @@ int region_memory_map(int fd, size_t size, unsigned shift, enum region_access ac
         return -errno;
     if (access != REGION_COPY && (shift > 0 || size <= POPULATE_MAX))
         flags |= MAP_POPULATE;
-    addr = mmap(at, size, protection, flags | (at ? MAP_FIXED : 0), fd, 0);
+    if (!at)
+        addr = mmap(NULL, size, protection, flags, fd, 0);
+    else
+        addr = mapping_place(at, size, protection, flags, fd) ? at : MAP_FAILED;
     if (addr == MAP_FAILED)
         return -errno;
     if (madvise(addr, size, MADV_DONTFORK) < 0)
@@ -394,7 +406,7 @@ void region_memory_unmap(void *addr, size_t size)
 
 void region_memory_vacate(void *addr, size_t size, bool writable)
 {
-    mmap(addr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
-         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    mapping_place(addr, size, writable ? PROT_READ | PROT_WRITE : PROT_READ,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
     madvise(addr, size, MADV_DONTFORK);
 }
