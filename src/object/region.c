@@ -378,14 +378,23 @@ static int region_plant(struct port *port, uint32_t rights, int far_taken)
     return r < 0 && r != -EPIPE ? error_from_errno(-r) : 0;
 }
 
+/* May it move on as a whole? */
+static int region_may_move(const struct port *port)
+{
+    bool held;
+
+    control_lock();
+    held = !list_empty(&port->region.sources);
+    control_unlock();
+    return held || port->moving ? VRD_ERR_RESOURCE_BUSY : 0;
+}
+
 /* May it be passed on with these rights, in this way? */
 static int region_may(const struct port *port, uint32_t rights, enum vrd_transfer_mode transfer)
 {
     if (!(port->handle.rights & VRD_RIGHT_GRANT) || (rights & ~region_rights(port, transfer)) != 0)
         return VRD_ERR_PERMISSION_DENIED;
-    if (transfer == VRD_TRANSFER_MOVE && !list_empty(&port->region.sources))
-        return VRD_ERR_RESOURCE_BUSY;
-    return 0;
+    return transfer == VRD_TRANSFER_MOVE ? region_may_move(port) : 0;
 }
 
 static int region_invite_as(struct port *port, uint32_t rights, enum vrd_transfer_mode transfer,
@@ -474,9 +483,9 @@ int region_move(struct port *port, vrd_cap_t *ret)
     if (!region->maker)
         return VRD_ERR_PERMISSION_DENIED;
     reactor_poll(); /* those who have closed theirs */
-    if (!list_empty(&region->sources))
-        return VRD_ERR_RESOURCE_BUSY;
-    r = region_freeze(region);
+    r = region_may_move(port);
+    if (r == 0)
+        r = region_freeze(region);
     if (r < 0)
         return r;
     control_lock();

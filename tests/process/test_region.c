@@ -90,6 +90,13 @@ static bool all_are(const uint8_t *bytes, uint8_t value)
     return true;
 }
 
+/* Waits until the memory at `bytes` reads as `value`. */
+static void wait_for_byte(const uint8_t *bytes, uint8_t value)
+{
+    while (*(const volatile uint8_t *)bytes != value)
+        support_sleep_ms(1);
+}
+
 /* --- alone ------------------------------------------------------------------------------------ */
 
 static void its_maker_maps_and_closes_it(void **state)
@@ -487,14 +494,82 @@ static void no_process_no_capability(void **state)
     close_cap(cap);
 }
 
-/* --- taking it back --------------------------------------------------------------------------- */
+struct courier {
+    vrd_cap_t receive;
+    struct visit visit;
+};
 
-/* Waits until the memory at `bytes` reads as `value`. */
-static void wait_for_byte(const uint8_t *bytes, uint8_t value)
+static int receiver_of_message(void *arg)
 {
-    while (*(const volatile uint8_t *)bytes != value)
-        support_sleep_ms(1);
+    const struct courier *courier = arg;
+    char text[8];
+    struct vrd_message message = { .data = text, .size = sizeof text, .max_caps = 4 };
+    const uint8_t *bytes;
+
+    support_require_equal(vrd_receive_message(courier->receive, &message, VRD_FOREVER), 0);
+    support_require_equal(message.n_caps, 3);
+    bytes = map(message.caps[0], VRD_RIGHT_READ);
+    support_require(all_are(bytes, 21));
+    support_require_equal(map_error(message.caps[0], READ_WRITE), VRD_ERR_PERMISSION_DENIED);
+    memset(map(message.caps[1], READ_WRITE), 23, SIZE);
+    support_require_equal(info(message.caps[2]).immutable, 1);
+    support_require(all_are(map(message.caps[2], VRD_RIGHT_READ), 24));
+    support_gate_open(&courier->visit.done);
+    wait_for_byte(bytes, 0); /* revoked */
+    return 0;
 }
+
+static void regions_travel_in_messages(void **state)
+{
+    const vrd_cap_t published = create(VRD_REGION_PUBLISHED), shared = create(VRD_REGION_SHARED);
+    const vrd_cap_t third = create(VRD_REGION_PUBLISHED);
+    struct vrd_message message = { .data = (char[]){ "three" }, .len = 6, .n_caps = 3 };
+    struct courier courier;
+    vrd_cap_t send;
+    pid_t child;
+
+    (void)state;
+    assert_int_equal(vrd_channel_create(4, &send, &courier.receive), 0);
+    courier.visit = visit_new(-1);
+    memset(map(published, READ_WRITE), 21, SIZE);
+    memset(map(third, READ_WRITE), 24, SIZE);
+    child = support_child(receiver_of_message, &courier);
+    close_cap(courier.receive);
+    message.caps[0] = make(published, VRD_TRANSFER_SHARE);
+    message.caps[1] = make(shared, VRD_TRANSFER_SHARE);
+    message.caps[2] = make(third, VRD_TRANSFER_MOVE);
+    assert_int_equal(vrd_send_message(send, &message, VRD_FOREVER), 0);
+    for (size_t i = 0; i < 3; i++) /* gone from here */
+        assert_int_equal(map_error(message.caps[i], VRD_RIGHT_READ), VRD_ERR_INVALID_CAPABILITY);
+    support_gate_wait(&courier.visit.done);
+    assert_true(all_are(map(shared, VRD_RIGHT_READ), 23));
+    assert_int_equal(vrd_cap_revoke(published), 0);
+    support_wait_exit(child, 0);
+    visit_free(&courier.visit);
+    close_cap(send);
+    close_cap(published);
+    close_cap(shared);
+}
+
+static void a_message_that_does_not_go_gives_them_back(void **state)
+{
+    const vrd_cap_t cap = create(VRD_REGION_SNAPSHOT);
+    struct vrd_message message = { .data = (char[]){ "x" }, .len = 1, .n_caps = 1 };
+    vrd_cap_t send, receive, moved;
+
+    (void)state;
+    memset(map(cap, READ_WRITE), 25, SIZE);
+    moved = make(cap, VRD_TRANSFER_MOVE);
+    assert_int_equal(vrd_channel_create(4, &send, &receive), 0);
+    close_cap(receive);
+    message.caps[0] = moved;
+    assert_int_equal(vrd_send_message(send, &message, 0), VRD_ERR_PEER_GONE);
+    assert_true(all_are(map(moved, VRD_RIGHT_READ), 25));
+    close_cap(send);
+    close_cap(moved);
+}
+
+/* --- taking it back --------------------------------------------------------------------------- */
 
 static int loser(void *arg)
 {
@@ -962,6 +1037,8 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(moving_gives_it_up),
                      SUPPORT_TEST(nothing_that_others_hold_is_moved),
                      SUPPORT_TEST(no_process_no_capability),
+                     SUPPORT_TEST(regions_travel_in_messages),
+                     SUPPORT_TEST(a_message_that_does_not_go_gives_them_back),
                      SUPPORT_TEST(who_is_revoked_loses_the_mapping),
                      SUPPORT_TEST(who_keeps_the_old_memory_sees_nothing_new),
                      SUPPORT_TEST(a_holder_takes_back_what_it_passed_on),
