@@ -38,6 +38,7 @@ struct grave {
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct epoch *epoch; /* NULL: no memory for it */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static atomic_uint waiting;  /* threads, for the lock */
 static struct grave *graves; /* with the lock */
 static pid_t pid;
 static bool inherited; /* some ancestor has been set up: there may be ports */
@@ -51,8 +52,10 @@ static void control_once(void)
 
 static void control_setup(void)
 {
-    if (inherited)
+    if (inherited) {
         pthread_mutex_init(&lock, NULL); /* also after a fork that ran no handlers */
+        atomic_store_explicit(&waiting, 0, memory_order_relaxed);
+    }
     pin_setup();
     pid = process_self();
     if (inherited) {
@@ -87,7 +90,17 @@ int control_ready(void)
 
 void control_lock(void)
 {
+    if (likely(pthread_mutex_trylock(&lock) == 0))
+        return;
+    /* relaxed: only a hint, for control_wanted */
+    atomic_fetch_add_explicit(&waiting, 1, memory_order_relaxed);
     pthread_mutex_lock(&lock);
+    atomic_fetch_sub_explicit(&waiting, 1, memory_order_relaxed);
+}
+
+bool control_wanted(void)
+{
+    return atomic_load_explicit(&waiting, memory_order_relaxed) > 0;
 }
 
 static void graves_close(struct grave *grave)

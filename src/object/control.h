@@ -19,6 +19,9 @@ int control_ready(void);
 void control_lock(void);
 void control_unlock(void);
 
+/* Does somebody wait for the lock? For one who would take it again at once. */
+bool control_wanted(void);
+
 /*
  * With the lock held: closes the descriptors of `datagram` that nobody took; those that could wait,
  * since a peer can send anything, once the lock is free.

@@ -8,11 +8,13 @@
 #include "object/name.h"
 #include "object/peer.h"
 #include "object/ready.h"
+#include "os/cpu.h"
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/process.h"
 
 #define COLLECT_MAX 64
+#define YIELDS_MAX 1000
 #define STARVED_NS 1000000  /* pause */
 #define CROWDED_NS 10000000 /* between looks, where there are several threads and none is ours */
 
@@ -75,6 +77,16 @@ void reactor_poll(void)
     reactor_turn();
 }
 
+/*
+ * Peers that send without end keep us busy without end. The lock goes to whoever is there first, and
+ * that would be us again and again: who waits for it needs time to wake up.
+ */
+static void reactor_give_way(void)
+{
+    for (int i = 0; i < YIELDS_MAX && control_wanted(); i++)
+        cpu_yield();
+}
+
 static void *reactor_run(void *arg)
 {
     int fd = loop_fd(loop); /* the loop lives as long as the process */
@@ -82,6 +94,7 @@ static void *reactor_run(void *arg)
     (void)arg;
     for (;;) {
         fd_wait(fd);
+        reactor_give_way();
         if (!reactor_turn())
             process_pause(STARVED_NS);
     }

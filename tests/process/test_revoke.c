@@ -515,6 +515,54 @@ static void test_another_process_revokes(void **state)
     ends_close(&ends);
 }
 
+/* ---- calls ----------------------------------------------------------------------------------- */
+
+static void *sleeper_calls(void *arg)
+{
+    struct sleeper *sleeper = arg;
+    char answer[8];
+
+    sleeper->tid = gettid();
+    support_gate_open(&sleeper->ready);
+    sleeper->result = vrd_call(sleeper->cap, "ask", 3, answer, sizeof answer, VRD_FOREVER);
+    return NULL;
+}
+
+/* Not yet received, and received but not yet answered. The endpoint itself goes on. */
+static void test_calls_of_the_revoked_fail_at_once(void **state)
+{
+    vrd_cap_t endpoint, clients[2], again, reply, none;
+    struct vrd_message request = { 0 };
+    struct sleeper sleepers[3];
+    char buffer[8];
+    uint64_t id;
+
+    (void)state;
+    EXPECT(vrd_endpoint_create(&id, &endpoint), 0);
+    request.data = buffer;
+    request.size = sizeof buffer;
+    for (size_t i = 0; i < 2; i++)
+        clients[i] = derived(endpoint, SENDER);
+    sleeper_start(&sleepers[0], clients[0], sleeper_calls);
+    EXPECT(vrd_receive_call(endpoint, &request, &reply, VRD_FOREVER), 0);
+    sleeper_start(&sleepers[1], clients[1], sleeper_calls);
+    EXPECT(vrd_cap_revoke(endpoint), 0);
+    sleeper_ends(&sleepers[0], VRD_ERR_REVOKED);
+    sleeper_ends(&sleepers[1], VRD_ERR_REVOKED);
+    const int r = vrd_reply(reply, "no", 2);
+    support_require(r == VRD_ERR_REVOKED || r == VRD_ERR_PEER_GONE);
+    EXPECT(vrd_receive_call(endpoint, &request, &none, 0), VRD_ERR_CHANNEL_EMPTY);
+    again = derived(endpoint, VRD_RIGHT_SEND);
+    sleeper_start(&sleepers[2], again, sleeper_calls);
+    EXPECT(vrd_receive_call(endpoint, &request, &reply, VRD_FOREVER), 0);
+    EXPECT(vrd_reply(reply, "yes!", 4), 0);
+    sleeper_ends(&sleepers[2], 4);
+    EXPECT(vrd_cap_close(clients[0]), 0);
+    EXPECT(vrd_cap_close(clients[1]), 0);
+    EXPECT(vrd_cap_close(again), 0);
+    EXPECT(vrd_cap_close(endpoint), 0);
+}
+
 /* ---- depth and width --------------------------------------------------------------------------------- */
 
 static void test_a_deep_chain_and_a_wide_fan(void **state)
@@ -665,6 +713,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_children_of_the_holder_lose_it_too),
                      SUPPORT_TEST(test_several_processes_lose_it_in_their_sleep),
                      SUPPORT_TEST(test_another_process_revokes),
+                     SUPPORT_TEST(test_calls_of_the_revoked_fail_at_once),
                      SUPPORT_TEST(test_a_deep_chain_and_a_wide_fan),
                      SUPPORT_TEST(test_notices_tell_what_was_lost),
                      SUPPORT_TEST(test_a_closed_object_is_a_loss_too),
