@@ -11,8 +11,8 @@ import json
 import sys
 
 REFERENCES = ["bare", "bare ring", "ck_ring", "boost spsc_queue", "pipe", "unix stream", "unix seqpacket",
-              "posix mq", "sysv msg", "eventfd + shm"]
-HEADERS = ["bare", "ring", "ck_ring", "boost", "pipe", "u-stream", "u-seqp", "posixmq", "sysvmsg", "eventfd"]
+              "posix mq", "sysv msg", "eventfd + shm", "zeromq"]
+HEADERS = ["bare", "ring", "ck_ring", "boost", "pipe", "u-stream", "u-seqp", "posixmq", "sysvmsg", "eventfd", "zeromq"]
 # What counts as bare where the hand-off itself is not the measure.
 BARE = {"throughput": "bare ring", "throughput_fresh": "bare ring", "wakeup": "bare futex",
         "one_cpu": "bare futex"}
@@ -124,6 +124,9 @@ def build(results):
         small = size <= 64
         compare(table, results, f"latency/{size}", f"round trip p50, {size} B",
                 target="bare" if small else None, bound=1.10)
+    for size in (8, 56, 64, 1024, 65536):
+        compare(table, results, f"call/{size}", f"call and reply p50, {size} B",
+                target="bare" if size <= 64 else None, bound=1.25)
     for metric, name in (("p99", "p99"), ("p999", "p99.9")):
         compare(table, results, "latency/64", f"round trip {name}, 64 B", metric=metric,
                 target="bare" if metric == "p99" else None, bound=1.5)
@@ -139,7 +142,8 @@ def build(results):
     compare(table, results, "wakeup/64", "wake a sleeper, other CPU", target="bare", bound=1.10)
     compare(table, results, "one_cpu/64", "round trip on one CPU", target="pipe", bound=0.6)
     add_aeron(table, results)
-    add_fan_in(table, results)
+    add_fan_in(table, results.get("fan_in/64", {}), "1 links", "round trip")
+    add_fan_in(table, results.get("call_fan_in/64", {}), "veridian", "call and reply")
     add_setup(table, results.get("setup", {}))
     return table
 
@@ -154,16 +158,16 @@ def add_aeron(table, results):
             return
 
 
-def add_fan_in(table, results):
-    group = results.get("fan_in/64", {})
-    one = group.get("1 links", {})
+def add_fan_in(table, group, alone, what):
+    """The same with one link and with many: flat, or nearly."""
+    one = group.get(alone, {})
     for name, series in group.items():
         state = pick_state(series, one)
-        if name == "1 links" or not state:
+        if name == alone or not state:
             continue
         ratio = series[state]["ns"] / one[state]["ns"]
-        table.add(f"round trip, {name}, one active", time_text(series[state]["ns"]), {},
-                  f"<= 1.1 x 1 link: {ratio:.2f}", ratio <= 1.1, state)
+        table.add(f"{what}, {name}, one active", time_text(series[state]["ns"]), {},
+                  f"<= 1.1 x one: {ratio:.2f}", ratio <= 1.1, state)
 
 
 def add_setup(table, setup):

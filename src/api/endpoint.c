@@ -300,13 +300,16 @@ hot_inline bool receive_call_small(struct port *port, struct vrd_message *reques
         (timeout_ns == 0 || !transfer_look(port, slot, &word)))
         return false;
     entry = slot_caller(word) - 1;
-    if (unlikely(!slot_is_small_call(word) || (link->replies.pending & UINT32_C(1) << entry)))
+    /* the news behind the acquire of `word`: what was revoked before this was published is posted */
+    if (unlikely(!slot_is_small_call(word) || port_news(port) ||
+                 (link->replies.pending & UINT32_C(1) << entry)))
         return false;
     n = slot_copy_small(slot, word, request->data, request->size);
     if (unlikely(n < 0))
         return false;
     ring_advance(&link->ring, word);
     notice = receiver_took(rx, link);
+    reply_prepare(&link->replies, entry, (size_t)n);
     *ret_reply = reply_new(port, link, entry, link->ring.position);
     in.len = (size_t)n;
     message_in(request, &in, link);

@@ -151,6 +151,13 @@ hot_inline bool reply_expect(struct reply_writer *w, uint32_t entry)
     return true;
 }
 
+/* The answer may be as long as the call: nobody looks at an entry's second line meanwhile. */
+hot_inline void reply_prepare(struct reply_writer *w, uint32_t entry, size_t len)
+{
+    if (len > SLOT_HEAD_MAX)
+        cpu_prefetch_write(w->entries[entry].tail);
+}
+
 /* Says that the answer is there. */
 hot_inline void reply_publish(struct reply_writer *w, uint32_t entry, uint64_t word)
 {

@@ -174,6 +174,8 @@ hot_inline bool ring_write_call(struct ring_writer *w, const void *data, size_t 
     copy_small(slot_payload(slot), data, len);
     w->position = ++position;
     slot_publish(slot, slot_word(position, len, SLOT_INLINE | slot_call(entry)));
+    if (len > SLOT_HEAD_MAX)
+        cpu_prefetch_write(w->slots[position & w->mask].tail);
     return true;
 }
 

@@ -115,7 +115,7 @@ int reply_refuse(struct link *link, uint32_t entry, uint32_t sequence)
 }
 
 /* An answer that does not fit the entry needs a buffer: made, and told, before the answer. */
-static int reply_prepare(struct link *link, uint32_t entry, size_t len)
+static int reply_make_room(struct link *link, uint32_t entry, size_t len)
 {
     struct frame frame = { .type = FRAME_ATTACH,
                            .count = entry + 1,
@@ -192,7 +192,7 @@ int reply_send(struct port *port, struct pending_call *call, const struct ring_m
     else if (!message->data && message->len > 0)
         r = VRD_ERR_INVALID_ARGUMENT;
     else
-        r = reply_prepare(link, entry, message->len);
+        r = reply_make_room(link, entry, message->len);
     if (r == 0 && message->carried)
         r = reply_carry(link, entry, sequence, message->carried, &out.transfer);
     if (r == 0)
