@@ -47,10 +47,10 @@ struct cap {
     uint64_t badge;
     vrd_cap_t number;
     int fd;
-    pid_t pid;          /* whose the messages are */
-    uint32_t sent;      /* index of the next message */
-    uint32_t received;  /* ... and of the next one to arrive */
-    uint32_t limit;     /* those before this one can still arrive */
+    pid_t pid;         /* whose the messages are */
+    uint32_t sent;     /* index of the next message */
+    uint32_t received; /* ... and of the next one to arrive */
+    uint32_t limit;    /* those before this one can still arrive */
 };
 
 struct channel {
@@ -156,8 +156,8 @@ static uint32_t channel_senders(const struct history *h, uint32_t channel)
     uint32_t n = 0;
 
     for (uint32_t i = 0; i < h->n_caps; i++)
-        n += h->caps[i].channel == channel && (h->caps[i].standing == STANDING_HELD ||
-                                               h->caps[i].standing == STANDING_INVITED);
+        n += h->caps[i].channel == channel &&
+             (h->caps[i].standing == STANDING_HELD || h->caps[i].standing == STANDING_INVITED);
     return n;
 }
 
@@ -204,31 +204,15 @@ static void cap_revoked(struct cap *cap)
     cap->limit = cap->received;
 }
 
-/* ---- steps ---------------------------------------------------------------------------------------------- */
-
-static void step_create(struct history *h)
+/* In a new worker: what the test holds is not its. */
+static void forget(void)
 {
-    const uint32_t worker = dice(h, WORKERS), slots = 1 + dice(h, 6), n = h->n_channels;
-    struct worker_answer answer;
-
-    if (n == CHANNELS_MAX || h->n_caps == CAPS_MAX)
-        return;
-    answer = tell(h, worker, (struct worker_order){ .op = WORKER_CREATE, .size = slots, .fd = -1 });
-    REQUIRE_EQUAL(answer.result, 0);
-    number_new(h, worker, answer.cap);
-    number_new(h, worker, answer.other);
-    h->channels[h->n_channels++] = (struct channel){
-        .owned = true, .worker = worker, .slots = slots, .number = answer.other
-    };
-    h->caps[h->n_caps++] = (struct cap){ .standing = STANDING_HELD,
-                                         .worker = worker,
-                                         .channel = n,
-                                         .parent = NOBODY,
-                                         .rights = VRD_RIGHT_SEND | RIGHTS_MORE,
-                                         .number = answer.cap,
-                                         .fd = -1,
-                                         .pid = h->workers[worker].pid };
+    for (uint32_t i = 0; i < now->n_caps; i++)
+        if (now->caps[i].fd >= 0)
+            close(now->caps[i].fd);
 }
+
+/* ---- steps ---------------------------------------------------------------------------------------------- */
 
 /* What asking for these rights, and this badge, has to come to. */
 static int64_t derive_result(const struct history *h, const struct cap *cap, uint32_t rights,
@@ -251,9 +235,10 @@ static void step_derive(struct history *h)
     if (!cap || h->n_caps == CAPS_MAX)
         return;
     expected = derive_result(h, cap, rights, badge);
-    answer = tell(h, cap->worker,
-                  (struct worker_order){ .op = WORKER_DERIVE, .cap = cap->number, .rights = rights,
-                                         .badge = badge, .fd = -1 });
+    answer = tell(
+        h, cap->worker,
+        (struct worker_order){
+            .op = WORKER_DERIVE, .cap = cap->number, .rights = rights, .badge = badge, .fd = -1 });
     if (expected == VRD_ERR_PEER_GONE && answer.result == 0) { /* it may not have noticed yet */
         tell(h, cap->worker,
              (struct worker_order){ .op = WORKER_CLOSE, .cap = answer.cap, .fd = -1 });
@@ -282,8 +267,8 @@ static void step_export(struct history *h)
         return;
     expected = derive_result(h, cap, rights, 0);
     answer = tell(h, cap->worker,
-                  (struct worker_order){ .op = WORKER_EXPORT, .cap = cap->number, .rights = rights,
-                                         .fd = -1 });
+                  (struct worker_order){
+                      .op = WORKER_EXPORT, .cap = cap->number, .rights = rights, .fd = -1 });
     if (expected == VRD_ERR_PEER_GONE && answer.result == 0) {
         close(answer.fd);
         return;
@@ -371,7 +356,8 @@ static void step_send(struct history *h)
         return;
     channel = &h->channels[cap->channel];
     result = tell(h, cap->worker,
-                  (struct worker_order){ .op = WORKER_SEND, .cap = cap->number,
+                  (struct worker_order){ .op = WORKER_SEND,
+                                         .cap = cap->number,
                                          .size = message_size(h),
                                          .tag = { (uint32_t)(cap - h->caps), cap->sent },
                                          .fd = -1 })
@@ -410,10 +396,11 @@ static void receive_one(struct history *h, struct channel *channel)
 {
     const uint32_t n = (uint32_t)(channel - h->channels);
     const bool some = channel_waiting(h, n) > 0;
-    const struct worker_answer answer =
-        tell(h, channel->worker,
-             (struct worker_order){ .op = WORKER_RECEIVE, .cap = channel->number,
-                                    .wait_ns = some ? WAIT_NS : 0, .fd = -1 });
+    const struct worker_answer answer = tell(h, channel->worker,
+                                             (struct worker_order){ .op = WORKER_RECEIVE,
+                                                                    .cap = channel->number,
+                                                                    .wait_ns = some ? WAIT_NS : 0,
+                                                                    .fd = -1 });
 
     if (some) {
         REQUIRE_EQUAL(answer.result, 0);
@@ -423,6 +410,30 @@ static void receive_one(struct history *h, struct channel *channel)
     } else { /* the kernel may still be at it */
         REQUIRE(answer.result == VRD_ERR_CHANNEL_EMPTY || answer.result == VRD_ERR_PEER_GONE);
     }
+}
+
+static void step_create(struct history *h)
+{
+    const uint32_t worker = dice(h, WORKERS), slots = 1 + dice(h, 6), n = h->n_channels;
+    struct worker_answer answer;
+
+    if (n == CHANNELS_MAX || h->n_caps == CAPS_MAX)
+        return;
+    answer = tell(h, worker, (struct worker_order){ .op = WORKER_CREATE, .size = slots, .fd = -1 });
+    REQUIRE_EQUAL(answer.result, 0);
+    number_new(h, worker, answer.cap);
+    number_new(h, worker, answer.other);
+    h->channels[h->n_channels++] =
+        (struct channel){ .owned = true, .worker = worker, .slots = slots, .number = answer.other };
+    h->caps[h->n_caps++] = (struct cap){ .standing = STANDING_HELD,
+                                         .worker = worker,
+                                         .channel = n,
+                                         .parent = NOBODY,
+                                         .rights = VRD_RIGHT_SEND | RIGHTS_MORE,
+                                         .number = answer.cap,
+                                         .fd = -1,
+                                         .pid = h->workers[worker].pid };
+    receive_one(h, &h->channels[n]); /* from its first receive on, the owner is there for others */
 }
 
 static void step_receive(struct history *h)
@@ -459,15 +470,17 @@ static void step_burst(struct history *h)
         }
     }
     worker_tell(&h->workers[channel->worker],
-                &(struct worker_order){ .op = WORKER_RECEIVE_MANY, .cap = channel->number,
-                                        .count = total, .fd = -1 });
+                &(struct worker_order){
+                    .op = WORKER_RECEIVE_MANY, .cap = channel->number, .count = total, .fd = -1 });
     for (uint32_t i = 0; i < n_senders; i++)
-        worker_tell(&h->workers[senders[i]->worker],
-                    &(struct worker_order){ .op = WORKER_SEND_MANY, .cap = senders[i]->number,
-                                            .size = message_size(h), .count = count,
-                                            .tag = { (uint32_t)(senders[i] - h->caps),
-                                                     senders[i]->sent },
-                                            .fd = -1 });
+        worker_tell(
+            &h->workers[senders[i]->worker],
+            &(struct worker_order){ .op = WORKER_SEND_MANY,
+                                    .cap = senders[i]->number,
+                                    .size = message_size(h),
+                                    .count = count,
+                                    .tag = { (uint32_t)(senders[i] - h->caps), senders[i]->sent },
+                                    .fd = -1 });
     for (uint32_t i = 0; i < n_senders; i++) {
         REQUIRE_EQUAL(worker_hear(&h->workers[senders[i]->worker]).result, 0);
         senders[i]->sent += count;
@@ -503,11 +516,11 @@ static void step_revoke_all(struct history *h)
 
     if (!channel)
         return;
-    REQUIRE_EQUAL(tell(h, channel->worker,
-                       (struct worker_order){ .op = WORKER_REVOKE, .cap = channel->number,
-                                              .fd = -1 })
-                      .result,
-                  0);
+    REQUIRE_EQUAL(
+        tell(h, channel->worker,
+             (struct worker_order){ .op = WORKER_REVOKE, .cap = channel->number, .fd = -1 })
+            .result,
+        0);
     for (uint32_t i = 0; i < h->n_caps; i++)
         if (&h->channels[h->caps[i].channel] == channel)
             cap_revoked(&h->caps[i]);
@@ -531,7 +544,7 @@ static void step_info(struct history *h)
 static void step_forge(struct history *h)
 {
     static const enum worker_op ops[] = { WORKER_SEND, WORKER_RECEIVE, WORKER_CLOSE, WORKER_REVOKE,
-                                          WORKER_INFO, WORKER_DERIVE, WORKER_EXPORT };
+                                          WORKER_INFO, WORKER_DERIVE,  WORKER_EXPORT };
     const uint32_t worker = dice(h, WORKERS);
     vrd_cap_t number = (uint64_t)dice(h, UINT32_MAX) << 20 | dice(h, 256);
 
@@ -547,7 +560,9 @@ static void step_forge(struct history *h)
             return;
     REQUIRE_EQUAL(tell(h, worker,
                        (struct worker_order){ .op = ops[dice(h, sizeof ops / sizeof ops[0])],
-                                              .cap = number, .rights = VRD_RIGHT_SEND, .size = 8,
+                                              .cap = number,
+                                              .rights = VRD_RIGHT_SEND,
+                                              .size = 8,
                                               .fd = -1 })
                       .result,
                   VRD_ERR_INVALID_CAPABILITY);
@@ -567,10 +582,11 @@ static void step_close_channel(struct history *h)
 
     if (!channel)
         return;
-    REQUIRE_EQUAL(tell(h, channel->worker,
-                       (struct worker_order){ .op = WORKER_CLOSE, .cap = channel->number, .fd = -1 })
-                      .result,
-                  0);
+    REQUIRE_EQUAL(
+        tell(h, channel->worker,
+             (struct worker_order){ .op = WORKER_CLOSE, .cap = channel->number, .fd = -1 })
+            .result,
+        0);
     channel_gone(channel, h);
 }
 
@@ -583,11 +599,11 @@ static void step_kill(struct history *h)
         if (h->channels[i].owned && h->channels[i].worker == worker)
             channel_gone(&h->channels[i], h);
     for (uint32_t i = 0; i < h->n_caps; i++)
-        if (h->caps[i].worker == worker && (h->caps[i].standing == STANDING_HELD ||
-                                            h->caps[i].standing == STANDING_REVOKED))
+        if (h->caps[i].worker == worker &&
+            (h->caps[i].standing == STANDING_HELD || h->caps[i].standing == STANDING_REVOKED))
             cap_gone(h, &h->caps[i]);
     h->n_numbers[worker] = 0;
-    worker_start(&h->workers[worker]);
+    worker_start(&h->workers[worker], forget);
 }
 
 /* ---- histories --------------------------------------------------------------------------------------------- */
@@ -596,11 +612,10 @@ static const struct {
     void (*step)(struct history *h);
     uint32_t weight;
 } steps[] = {
-    { step_create, 3 },  { step_derive, 10 },    { step_export, 12 },       { step_import, 12 },
-    { step_import_void, 2 },
-    { step_send, 60 },   { step_receive, 50 },   { step_burst, 2 },         { step_close, 5 },
-    { step_revoke, 4 },  { step_revoke_all, 1 }, { step_info, 4 },          { step_forge, 6 },
-    { step_withdraw, 1 }, { step_close_channel, 1 }, { step_kill, 1 },
+    { step_create, 3 },      { step_derive, 10 },  { step_export, 12 },       { step_import, 12 },
+    { step_import_void, 2 }, { step_send, 60 },    { step_receive, 50 },      { step_burst, 2 },
+    { step_close, 5 },       { step_revoke, 4 },   { step_revoke_all, 1 },    { step_info, 4 },
+    { step_forge, 6 },       { step_withdraw, 1 }, { step_close_channel, 1 }, { step_kill, 1 },
 };
 
 static void history_step(struct history *h)
@@ -629,11 +644,11 @@ static void history_end(struct history *h)
         struct cap *cap = &h->caps[i];
 
         if (cap->standing == STANDING_HELD || cap->standing == STANDING_REVOKED)
-            REQUIRE_EQUAL(tell(h, cap->worker, (struct worker_order){ .op = WORKER_CLOSE,
-                                                                      .cap = cap->number,
-                                                                      .fd = -1 })
-                              .result,
-                          0);
+            REQUIRE_EQUAL(
+                tell(h, cap->worker,
+                     (struct worker_order){ .op = WORKER_CLOSE, .cap = cap->number, .fd = -1 })
+                    .result,
+                0);
         cap_gone(h, cap);
     }
     for (uint32_t i = 0; i < h->n_channels; i++) {
@@ -641,9 +656,10 @@ static void history_end(struct history *h)
 
         if (!h->channels[i].owned)
             continue;
-        answer = tell(h, h->channels[i].worker,
-                      (struct worker_order){ .op = WORKER_RECEIVE, .cap = h->channels[i].number,
-                                             .wait_ns = WAIT_NS, .fd = -1 });
+        answer = tell(
+            h, h->channels[i].worker,
+            (struct worker_order){
+                .op = WORKER_RECEIVE, .cap = h->channels[i].number, .wait_ns = WAIT_NS, .fd = -1 });
         REQUIRE_EQUAL(answer.result, VRD_ERR_PEER_GONE);
         tell(h, h->channels[i].worker,
              (struct worker_order){ .op = WORKER_CLOSE, .cap = h->channels[i].number, .fd = -1 });
@@ -661,7 +677,7 @@ static void history_run(uint64_t seed)
     now = h;
     h->seed = h->random = seed;
     for (uint32_t i = 0; i < WORKERS; i++)
-        worker_start(&h->workers[i]);
+        worker_start(&h->workers[i], forget);
     for (h->step = 0; h->step < n_steps; h->step++)
         history_step(h);
     history_end(h);

@@ -106,9 +106,9 @@ static int64_t order_carry_out(const struct worker_order *order, struct worker_a
     case WORKER_CREATE:
         return vrd_channel_create(order->size, &answer->cap, &answer->other);
     case WORKER_DERIVE:
-        return order->badge != 0 ? vrd_cap_derive_badged(order->cap, order->rights, order->badge,
-                                                         &answer->cap)
-                                 : vrd_cap_derive(order->cap, order->rights, &answer->cap);
+        return order->badge != 0
+                   ? vrd_cap_derive_badged(order->cap, order->rights, order->badge, &answer->cap)
+                   : vrd_cap_derive(order->cap, order->rights, &answer->cap);
     case WORKER_EXPORT:
         return vrd_cap_export(order->cap, order->rights, &answer->fd);
     case WORKER_IMPORT:
@@ -172,6 +172,7 @@ static int worker_run(int socket)
 
 struct start {
     int own, other;
+    void (*forget)(void);
 };
 
 static int worker_main(void *arg)
@@ -179,15 +180,17 @@ static int worker_main(void *arg)
     const struct start *start = arg;
 
     close(start->other);
+    start->forget();
     return worker_run(start->own);
 }
 
-void worker_start(struct worker *worker)
+void worker_start(struct worker *worker, void (*forget)(void))
 {
     int pair[2];
 
     support_socket_pair(pair);
-    worker->pid = support_child(worker_main, &(struct start){ .own = pair[1], .other = pair[0] });
+    worker->pid = support_child(
+        worker_main, &(struct start){ .own = pair[1], .other = pair[0], .forget = forget });
     worker->socket = pair[0];
     close(pair[1]);
 }

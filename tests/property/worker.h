@@ -12,18 +12,18 @@
 #include <veridian/ipc.h>
 
 enum worker_op {
-    WORKER_CREATE,         /* size: slots; cap: sends, other: receives                       */
-    WORKER_DERIVE,         /* rights, badge; cap                                             */
-    WORKER_EXPORT,         /* rights; a descriptor                                           */
-    WORKER_IMPORT,         /* a descriptor; cap                                              */
+    WORKER_CREATE, /* size: slots; cap: sends, other: receives                       */
+    WORKER_DERIVE, /* rights, badge; cap                                             */
+    WORKER_EXPORT, /* rights; a descriptor                                           */
+    WORKER_IMPORT, /* a descriptor; cap                                              */
     WORKER_CLOSE,
     WORKER_REVOKE,
-    WORKER_INFO,           /* rights, badge                                                  */
-    WORKER_SEND,           /* tag; one message, without waiting                              */
-    WORKER_RECEIVE,        /* wait_ns; tag, badge, pid                                       */
-    WORKER_SEND_MANY,      /* tag: of the first; count; waits                                */
-    WORKER_RECEIVE_MANY,   /* count; waits; checks that each sender's are in order           */
-    WORKER_QUIT,           /* when all is closed: looks for leaks, and ends                  */
+    WORKER_INFO,         /* rights, badge                                                  */
+    WORKER_SEND,         /* tag; one message, without waiting                              */
+    WORKER_RECEIVE,      /* wait_ns; tag, badge, pid                                       */
+    WORKER_SEND_MANY,    /* tag: of the first; count; waits                                */
+    WORKER_RECEIVE_MANY, /* count; waits; checks that each sender's are in order           */
+    WORKER_QUIT,         /* when all is closed: looks for leaks, and ends                  */
 };
 
 /* What a message says of itself: who sent it, and its place among the messages of that sender. */
@@ -59,8 +59,8 @@ struct worker {
     int socket;
 };
 
-/* From a process that has not used the library. */
-void worker_start(struct worker *worker);
+/* From a process that has not used the library. The new one begins with `forget`. */
+void worker_start(struct worker *worker, void (*forget)(void));
 
 void worker_tell(const struct worker *worker, const struct worker_order *order);
 struct worker_answer worker_hear(const struct worker *worker);
