@@ -98,6 +98,8 @@ static int send_try(struct port *port, struct ring_message *message)
             r = port->sender.state == SENDER_ANSWERED ? send_try(port, message)
                                                       : VRD_ERR_CHANNEL_FULL;
     }
+    if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_ANSWERED)
+        r = sender_full(port);
     return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port)
                                                                            : r;
 }

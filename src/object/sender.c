@@ -351,6 +351,14 @@ int sender_heed(struct port *port, uint64_t notice)
     return 0;
 }
 
+int sender_full(struct port *port)
+{
+    /* relaxed: one byte that says why; nothing is read on the strength of it */
+    uint8_t cause = (uint8_t)(__atomic_load_n(port->sender.ring.notice, __ATOMIC_RELAXED) >> 32);
+
+    return cause != NOTICE_NONE ? sender_lost(port, cause_error(cause)) : VRD_ERR_CHANNEL_FULL;
+}
+
 int sender_unanswered(struct port *port, uint32_t before)
 {
     int r = sender_adopt(port);
