@@ -90,7 +90,7 @@ tidy() {
 check() {
     cppcheck --quiet --error-exitcode=1 --inline-suppr --std=c11 --language=c \
         --enable=warning,performance,portability --suppressions-list=scripts/cppcheck.txt \
-        -D__linux__ -D__x86_64__ -D_GNU_SOURCE -DVRD_HAVE_URING=1 -DVRD_VERSION='""' \
+        -D__linux__ -D__x86_64__ -D_GNU_SOURCE -DVRD_HAVE_URING=1 -DVRD_HAVE_NUMA=1 -DVRD_VERSION='""' \
         -Iinclude -Isrc -Itests -j "$jobs" src tests/support
 }
 
@@ -101,9 +101,10 @@ step benchmarks build_benchmarks
 step cppcheck check
 step clang build clang -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++
 step tidy tidy
-# Killing at every instruction takes minutes and has nothing to do with the reactor's loop.
-step no-uring build_and_test no-uring 'once|fault' \
-    -DCMAKE_C_COMPILER=gcc -DVERIDIAN_WITH_URING=OFF -DVERIDIAN_BENCH=OFF
+# Without the optional libraries. Killing at every instruction takes minutes and has nothing to do
+# with them.
+step bare build_and_test bare 'once|fault' \
+    -DCMAKE_C_COMPILER=gcc -DVERIDIAN_WITH_URING=OFF -DVERIDIAN_WITH_NUMA=OFF -DVERIDIAN_BENCH=OFF
 step address build_and_test address once \
     -DCMAKE_C_COMPILER=gcc -DVERIDIAN_SANITIZE=address -DVERIDIAN_BENCH=OFF
 step thread build_and_test thread once \

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* The memory of regions: allocated, sealed as its mode says, and refused if it is anything else. */
+/*
+ * The pool of huge pages is one for the machine.
+ * ctest: serial
+ */
 #include "unit/unit.h"
 
 #include <errno.h>
