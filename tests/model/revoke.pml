@@ -9,7 +9,8 @@
  *   reactor  of the owner, reads the sockets of the nodes that it knows, each in order, among each
  *            other in any order. A derivation adds a child; a hang-up hands the children to the
  *            parent and forgets the node; a request to revoke marks all that is below, posts, and
- *            only then answers.
+ *            only then answers. (What is still queued on a revoked socket it adds to the tree and
+ *            revokes as well, which comes to the same as not reading it.)
  *   taker    a thread of the owner that receives: looks whether something was posted, and then
  *            takes a message. What was posted it adopts: revoked links are retired as they are.
  *
