@@ -39,6 +39,7 @@ enum vrd_object_kind {
     VRD_OBJECT_CHANNEL = 1,
     VRD_OBJECT_ENDPOINT = 2,
     VRD_OBJECT_REGION = 3,
+    VRD_OBJECT_REPLY = 4, /* a call's, that has come from another process */
 };
 
 /* Why a capability has ended. */

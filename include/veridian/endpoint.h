@@ -84,6 +84,11 @@ VRD_API int vrd_receive_call(vrd_cap_t cap, struct vrd_message *request, vrd_cap
 /*
  * Answers a call. Never waits, and uses the reply capability up, whatever it returns; where the
  * caller gets no answer by it, it is told at once. vrd_cap_close on a reply capability drops the call.
+ *
+ * Reply capabilities move in messages, as others do, also to other processes, and on from there. Their
+ * answers go by the process that received the call, for as long as it holds the endpoint: the reactor sees
+ * to it, whatever the application does. What is answered in this way succeeds also if the caller no
+ * longer waits.
  *  INVALID_CAPABILITY  not a reply capability of this process, or used already
  *  TIMEOUT             the caller no longer waits
  *  PEER_GONE           the caller is gone

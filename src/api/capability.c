@@ -87,7 +87,7 @@ int vrd_cap_info(vrd_cap_t cap, struct vrd_cap_info *ret)
         sender_info(port, ret);
     else if (port->kind == PORT_RECEIVER)
         receiver_info(port, ret);
-    else
+    else if (port->kind == PORT_REGION)
         region_about(port, ret);
     gate_leave(port);
     return 0;
@@ -365,30 +365,80 @@ int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
 
 /* --- move ------------------------------------------------------------------------------------- */
 
-int passing_mint(vrd_cap_t cap, int *ret_fd)
+static int reply_mint(vrd_cap_t cap, int *ret_fd)
 {
+    struct pending_call *call;
     int r;
-    struct port *port = gate_enter(cap, VRD_RIGHT_GRANT, &r);
+    struct port *port = gate_enter_reply(cap, &call, &r);
 
     if (!port)
         return r;
+    r = relay_mint(port, cap, call, ret_fd);
+    gate_leave(port);
+    return r;
+}
+
+/* Pin held. */
+static int port_mint(struct port *port, int *ret_fd)
+{
+    uint32_t rights = port->handle.rights;
+
     if (port->moving)
-        r = VRD_ERR_RESOURCE_BUSY;
-    else if (port->kind == PORT_REGION)
-        r = region_invite(port, port->handle.rights, ret_fd);
-    else
-        r = export_held(port, port->handle.rights, true, ret_fd);
+        return VRD_ERR_RESOURCE_BUSY;
+    switch (port->kind) {
+    case PORT_REGION:
+        return region_invite(port, rights, ret_fd);
+    case PORT_REPLY: /* it is one */
+        *ret_fd = fd_duplicate(port->reply.socket);
+        return *ret_fd < 0 ? error_from_errno(-*ret_fd) : 0;
+    default:
+        return export_held(port, rights, true, ret_fd);
+    }
+}
+
+int passing_mint(vrd_cap_t cap, int *ret_fd)
+{
+    struct port *port;
+    int r;
+
+    if (cap_is_reply(cap))
+        return reply_mint(cap, ret_fd);
+    port = gate_enter(cap, VRD_RIGHT_GRANT, &r);
+    if (!port)
+        return r;
+    r = port_mint(port, ret_fd);
     if (r == 0)
         port->moving = true;
     gate_leave(port);
     return r;
 }
 
+/* A reply capability has gone, or not. */
+static void reply_passed(vrd_cap_t cap, bool gone)
+{
+    struct pending_call *call;
+    int r;
+    struct port *port = gate_enter_reply(cap, &call, &r);
+
+    if (!port)
+        return;
+    if (gone)
+        relay_moved(port, cap, call);
+    else
+        relay_kept(cap, call);
+    gate_leave(port);
+}
+
 void passing_moved(vrd_cap_t cap)
 {
+    struct port *port;
     int r;
-    struct port *port = gate_enter(cap, GATE_ANY, &r);
 
+    if (cap_is_reply(cap)) {
+        reply_passed(cap, true);
+        return;
+    }
+    port = gate_enter(cap, GATE_ANY, &r);
     if (port)
         port_close(port);
 }
@@ -407,17 +457,14 @@ static bool move_withdraw(int fd)
     }
 }
 
-void passing_kept(vrd_cap_t cap, int fd)
+/* Pin held; gives it back. */
+static void port_kept(struct port *port, int invitation)
 {
-    int r;
-    struct port *port = gate_enter(cap, GATE_ANY, &r);
-    fd_auto invitation = fd;
-
-    if (!port) {
-        socket_shutdown(invitation);
+    port->moving = false;
+    if (port->kind == PORT_REPLY) { /* a copy of what stays */
+        gate_leave(port);
         return;
     }
-    port->moving = false;
     if (port->kind != PORT_SENDER && !move_withdraw(invitation)) {
         port_close(port);
         return;
@@ -426,6 +473,23 @@ void passing_kept(vrd_cap_t cap, int fd)
     if (port->kind == PORT_RECEIVER)
         receiver_stay(port);
     gate_leave(port);
+}
+
+void passing_kept(vrd_cap_t cap, int fd)
+{
+    fd_auto invitation = fd;
+    struct port *port;
+    int r;
+
+    if (cap_is_reply(cap)) {
+        reply_passed(cap, false);
+        return;
+    }
+    port = gate_enter(cap, GATE_ANY, &r);
+    if (port)
+        port_kept(port, invitation);
+    else
+        socket_shutdown(invitation);
 }
 
 /* --- import ----------------------------------------------------------------------------------- */
@@ -605,6 +669,26 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
     return port ? r : VRD_ERR_OUT_OF_MEMORY;
 }
 
+/* A call's, from the process that received it. Takes `fd`. */
+static int import_reply(const struct frame *greeting, int fd, vrd_cap_t *ret)
+{
+    struct port *port;
+    vrd_cap_t cap;
+
+    control_lock();
+    port = port_new(PORT_REPLY, VRD_RIGHT_GRANT, greeting->slots, greeting->max_message, &cap);
+    if (port) {
+        port->object = VRD_OBJECT_REPLY;
+        relay_hold(port, fd);
+        port_show(port, cap);
+        *ret = cap;
+    }
+    control_unlock();
+    if (!port)
+        fd_close(&fd);
+    return port ? 0 : VRD_ERR_OUT_OF_MEMORY;
+}
+
 /* 1, 0 if there is none, or VRD_ERR_*. */
 static int import_greeting(int fd, int (*read)(int fd, struct datagram *ret),
                            struct datagram *datagram, struct frame *greeting)
@@ -652,6 +736,8 @@ static int import_any(int fd_consume, bool lazily, vrd_cap_t *ret)
                       : passing_import(&greeting, fd, ret);
     case FRAME_GREETING_RECEIVE:
         return import_receive(&greeting, &datagram, fd, ret);
+    case FRAME_GREETING_REPLY:
+        return import_reply(&greeting, fd_take(&fd), ret);
     case FRAME_GREETING_REGION:
         return region_import(&greeting, &datagram, fd_take(&fd), VRD_CAP_NONE, ret);
     default:

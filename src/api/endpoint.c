@@ -348,13 +348,33 @@ int vrd_receive_call(vrd_cap_t cap, struct vrd_message *request, vrd_cap_t *ret_
     return receive_call(cap, request, ret_reply, timeout_ns);
 }
 
+/* Answers a call that another process has received; NULL: without an answer. */
+static int reply_relay(vrd_cap_t reply, const struct ring_message *message)
+{
+    int r;
+    struct port *port = gate_enter(reply, GATE_ANY, &r);
+
+    if (!port)
+        return r;
+    if (port->kind != PORT_REPLY) {
+        gate_leave(port);
+        return VRD_ERR_INVALID_CAPABILITY;
+    }
+    r = message ? relay_send(port, message) : 0;
+    port_close(port);
+    return r;
+}
+
 /* Uses it up without an answer. */
 static int reply_waste(vrd_cap_t reply)
 {
     struct pending_call *call;
+    struct port *port;
     int r;
-    struct port *port = gate_enter_reply(reply, &call, &r);
 
+    if (!cap_is_reply(reply))
+        return reply_relay(reply, NULL);
+    port = gate_enter_reply(reply, &call, &r);
     if (!port)
         return r;
     reply_drop(port, call);
@@ -365,9 +385,12 @@ static int reply_waste(vrd_cap_t reply)
 static __attribute__((noinline)) int reply_out(vrd_cap_t reply, const struct ring_message *message)
 {
     struct pending_call *call;
+    struct port *port;
     int r;
-    struct port *port = gate_enter_reply(reply, &call, &r);
 
+    if (!cap_is_reply(reply))
+        return reply_relay(reply, message);
+    port = gate_enter_reply(reply, &call, &r);
     if (!port)
         return r;
     r = reply_send(port, call, message);

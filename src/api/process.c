@@ -9,6 +9,7 @@
 #include "object/peer.h"
 #include "object/reactor.h"
 #include "object/ready.h"
+#include "object/relay.h"
 
 int vrd_init(const struct vrd_init_options *options)
 {
@@ -46,6 +47,7 @@ int vrd_reactor_dispatch(void)
     if (!reactor_threadless())
         return VRD_ERR_NOT_INITIALIZED;
     reactor_poll();
+    relay_adopt_all();
     return 0;
 }
 

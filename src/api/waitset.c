@@ -48,7 +48,8 @@ int vrd_cap_fd(vrd_cap_t cap)
 
     if (!port)
         return r;
-    r = port->kind == PORT_REGION ? VRD_ERR_NOT_SUPPORTED : ready_open(port);
+    r = port->kind == PORT_REGION || port->kind == PORT_REPLY ? VRD_ERR_NOT_SUPPORTED
+                                                              : ready_open(port);
     gate_leave(port);
     if (r >= 0)
         reactor_start();

@@ -102,6 +102,8 @@ void port_close(struct port *port)
         sender_close(port);
     else if (port->kind == PORT_RECEIVER)
         receiver_close(port);
+    else if (port->kind == PORT_REPLY)
+        relay_close(port);
     name_forget(port->handle.cap);
     ready_close(port);
     port->handle.cap = VRD_CAP_NONE;
@@ -127,6 +129,8 @@ void port_after_fork(void)
             sender_after_fork(port);
         else if (port->kind == PORT_RECEIVER)
             receiver_after_fork(port);
+        else if (port->kind == PORT_REPLY)
+            relay_after_fork(port);
         else
             region_after_fork(port);
         atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);

@@ -14,10 +14,11 @@
 #include "object/ready.h"
 #include "object/receiver.h"
 #include "object/region.h"
+#include "object/relay.h"
 #include "object/sender.h"
 #include "os/futex.h"
 
-enum port_kind { PORT_NONE, PORT_SENDER, PORT_RECEIVER, PORT_REGION };
+enum port_kind { PORT_NONE, PORT_SENDER, PORT_RECEIVER, PORT_REGION, PORT_REPLY };
 
 struct port {
     struct handle handle; /* its pin guards this port; first */
@@ -42,6 +43,7 @@ struct port {
         struct sender sender;
         struct receiver receiver;
         struct region region;
+        struct reply_holder reply;
     };
 };
 

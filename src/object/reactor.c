@@ -8,6 +8,7 @@
 #include "object/name.h"
 #include "object/peer.h"
 #include "object/ready.h"
+#include "object/relay.h"
 #include "os/cpu.h"
 #include "os/fd.h"
 #include "os/loop.h"
@@ -23,7 +24,7 @@ static uint64_t loop_identity;
 static atomic_bool running; /* the thread; set under the control lock, read anywhere */
 static bool threadless;     /* set before the first use */
 static _Atomic uint32_t sent;
-static bool starved; /* in this turn; with the control lock */
+static bool starved, alone; /* in this turn; with the control lock */
 
 static int reactor_open(void)
 {
@@ -52,8 +53,13 @@ void reactor_starved(void)
     starved = true;
 }
 
-/* False: there was not enough memory. */
-static bool reactor_turn(void)
+bool reactor_alone(void)
+{
+    return alone;
+}
+
+/* `unpinned`: the caller has no pin. False: there was not enough memory. */
+static bool reactor_turn(bool unpinned)
 {
     uint64_t tokens[COLLECT_MAX];
     bool fed;
@@ -61,6 +67,7 @@ static bool reactor_turn(void)
 
     control_lock();
     starved = false;
+    alone = unpinned;
     n = loop ? loop_collect(loop, tokens, COLLECT_MAX) : 0;
     for (size_t i = 0; i < n; i++)
         reactor_dispatch(tokens[i]);
@@ -69,12 +76,14 @@ static bool reactor_turn(void)
     name_admit();
     ready_tell();
     peer_tell();
+    if (unpinned)
+        relay_adopt_all();
     return fed;
 }
 
 void reactor_poll(void)
 {
-    reactor_turn();
+    reactor_turn(false);
 }
 
 /*
@@ -95,7 +104,7 @@ static void *reactor_run(void *arg)
     for (;;) {
         fd_wait(fd);
         reactor_give_way();
-        if (!reactor_turn())
+        if (!reactor_turn(true))
             process_pause(STARVED_NS);
     }
     return NULL;
@@ -164,7 +173,7 @@ bool reactor_wait(int64_t timeout)
         fd_wait_for(fd, timeout);
     if (!fd_readable(fd))
         return crowded;
-    if (!reactor_turn())
+    if (!reactor_turn(true))
         process_pause(STARVED_NS);
     return true;
 }

@@ -25,6 +25,12 @@ void reactor_poll(void);
  */
 void reactor_starved(void);
 
+/*
+ * With the control lock held, in a turn: nobody waits for its end with a pin; then relay_adopt_all
+ * follows.
+ */
+bool reactor_alone(void);
+
 /* Makes sure that the thread runs. False: it cannot be started, the caller has to poll. */
 bool reactor_start(void);
 

@@ -13,6 +13,7 @@
 #include "object/link.h"
 #include "object/port.h"
 #include "object/reactor.h"
+#include "object/relay.h"
 #include "object/revoke.h"
 #include "object/source.h"
 #include "os/fd.h"
@@ -335,6 +336,8 @@ void receiver_adopt(struct port *port)
         receiver_activate(rx, link);
     }
     rx->gone = rx->n_links == 0 && list_empty(&rx->sources);
+    if (rx->n_answers > 0) /* not ours to see to: the next receive does */
+        atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
     control_unlock();
 }
 
@@ -507,8 +510,10 @@ int receiver_take(struct port *port, struct ring_message *message, size_t size,
     }
     if (message->wants_calls && pending_reserve(&rx->pending) < 0)
         return VRD_ERR_OUT_OF_MEMORY;
-    if (port_news(port))
+    if (port_news(port)) {
+        relay_adopt(port);
         receiver_adopt(port);
+    }
     if (rx->budget == 0 && rx->current) {
         receiver_turn(rx);
         receiver_housekeep(port);
@@ -806,6 +811,7 @@ void receiver_close(struct port *port)
     list_foreach(node, &rx->links)
         link_free(list_entry(node, struct link, all), NOTICE_CLOSED, false);
     receiver_free_sources(rx);
+    relay_forget(port);
     pending_deinit(&rx->pending);
     rx->current = NULL;
     rx->n_active = rx->n_links = 0;
@@ -825,6 +831,7 @@ void receiver_after_fork(struct port *port)
         if (source->kind == SOURCE_LINK || source->fd < 0) /* of a link that was over, or lost */
             source_free(&source);
     }
+    relay_forget(port);
     pending_forget(&rx->pending);
     rx->current = rx->oversize = NULL;
     rx->n_active = rx->n_links = 0;

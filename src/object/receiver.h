@@ -46,6 +46,7 @@ struct receiver {
     struct list posted; /* links with news */
     struct node tree;   /* what the root confers, and all that was derived from it */
     uint32_t n_links;
+    uint32_t n_answers;   /* that came from elsewhere, see relay_adopt */
     uint32_t n_conferred; /* sockets that there have been */
     bool started;         /* the sources are watched */
     bool moving;          /* the right is on its way to somebody else, who alone may read them */

@@ -73,6 +73,25 @@ static uint64_t reply_serial(struct port *port)
     return port->serial;
 }
 
+static vrd_cap_t reply_cap(const struct port *port, uint64_t serial)
+{
+    return REPLY_FLAG | serial << HANDLE_INDEX_BITS | (port->handle.cap & HANDLE_INDEX_MAX);
+}
+
+vrd_cap_t reply_renumber(struct port *port, struct pending_call *call)
+{
+    struct pending_call moved = *call;
+    struct pending *pending = &port->receiver.pending;
+
+    moved.serial = reply_serial(port); /* while the old one still has its place */
+    moved.moving = false;
+    call->serial = 0;
+    pending->calls[moved.serial & pending->mask] = moved;
+    if (moved.link)
+        moved.link->serials[moved.entry] = moved.serial;
+    return reply_cap(port, moved.serial);
+}
+
 vrd_cap_t reply_new(struct port *port, struct link *link, uint32_t entry, uint32_t sequence)
 {
     struct pending *pending = &port->receiver.pending;
@@ -82,11 +101,11 @@ vrd_cap_t reply_new(struct port *port, struct link *link, uint32_t entry, uint32
         return VRD_CAP_NONE;
     serial = reply_serial(port);
     pending->calls[serial & pending->mask] = (struct pending_call){
-        .serial = serial, .link = link, .sequence = sequence, .entry = (uint16_t)entry
+        .serial = serial, .link = link, .sequence = sequence, .entry = (uint8_t)entry
     };
     pending->count++;
     link->serials[entry] = serial;
-    return REPLY_FLAG | serial << HANDLE_INDEX_BITS | (port->handle.cap & HANDLE_INDEX_MAX);
+    return reply_cap(port, serial);
 }
 
 int reply_heed(struct link *link, uint32_t entry, uint64_t notice)

@@ -34,7 +34,8 @@ struct pending_call {
     uint64_t serial; /* 0: free */
     struct link *link;
     uint32_t sequence;
-    uint16_t entry;
+    uint8_t entry;
+    bool moving;   /* its number is on its way to another process */
     int16_t error; /* the link is gone (NULL): why */
 };
 
@@ -61,6 +62,9 @@ int pending_reserve(struct pending *pending);
  * VRD_CAP_NONE: the entry awaits an answer already, the caller is corrupt.
  */
 vrd_cap_t reply_new(struct port *port, struct link *link, uint32_t entry, uint32_t sequence);
+
+/* Gives the call another number, its old one is nobody's. The result is good until the call is answered. */
+vrd_cap_t reply_renumber(struct port *port, struct pending_call *call);
 
 /* A call came that nobody will answer. */
 int reply_refuse(struct link *link, uint32_t entry, uint32_t sequence);

@@ -17,6 +17,7 @@
 #include "object/ready.h"
 #include "object/receiver.h"
 #include "object/region.h"
+#include "object/relay.h"
 #include "object/sender.h"
 #include "os/fd.h"
 #include "os/socket.h"
@@ -222,6 +223,9 @@ void reactor_dispatch(uint64_t token)
     case SOURCE_HOLDER:
     case SOURCE_MAKER:
         region_source_ready(source);
+        break;
+    case SOURCE_ANSWER:
+        relay_source_ready(source);
         break;
     case SOURCE_PEER:
         peer_source_ready(source);

@@ -18,6 +18,7 @@ struct name;
 struct node;
 struct peer;
 struct port;
+struct relay;
 
 enum source_kind {
     SOURCE_ROOT,       /* receiver: the object's root socket                        */
@@ -33,6 +34,7 @@ enum source_kind {
     SOURCE_NAME,       /* name: the socket of the right that it hands on            */
     SOURCE_HOLDER,     /* a region's maker: somebody who holds the region           */
     SOURCE_MAKER,      /* whoever holds a region: its maker                         */
+    SOURCE_ANSWER,     /* a reply capability that has moved: whoever holds it       */
 };
 
 struct source {
@@ -52,6 +54,7 @@ struct source {
     struct link *link;
     struct name *name;
     struct peer *peer;
+    struct relay *relay;
     struct node *right;      /* what it confers on those who hold the other end; or NULL */
     struct list held;        /* in the node's `sockets` */
     struct account *account; /* to whom its descriptor is charged; NULL: to nobody */

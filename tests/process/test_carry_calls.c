@@ -331,6 +331,180 @@ static void test_server_gone_after_the_answer(void **state)
     }
 }
 
+/* ---- reply capabilities --------------------------------------------------------------------- */
+
+/* Moves it through `way`, in this process. */
+static vrd_cap_t pass(const struct ends *way, vrd_cap_t cap)
+{
+    struct vrd_message out = { .n_caps = 1, .caps = { cap } }, in = { .max_caps = 1 };
+
+    EXPECT(vrd_send_message(way->send, &out, VRD_FOREVER), 0);
+    expect_gone(cap);
+    EXPECT(vrd_receive_message(way->receive, &in, VRD_FOREVER), 0);
+    EXPECT(in.n_caps, 1);
+    return in.caps[0];
+}
+
+/* Nobody receives at the endpoint while the answer comes. */
+static void test_a_reply_from_elsewhere(void **state)
+{
+    static const size_t sizes[] = { 0, 5, 64, 65, 5000, 300000 };
+    const struct service service = service_new();
+    struct ends way = ends_new(4);
+    uint8_t *data = malloc(300000), *got = malloc(300000);
+
+    (void)state;
+    support_require(data && got);
+    for (uint32_t i = 0; i < 2 * sizeof sizes / sizeof *sizes; i++) {
+        const size_t len = sizes[i / 2];
+        struct caller caller = { .cap = service.client,
+                                 .timeout_ns = VRD_FOREVER,
+                                 .reply = { .data = got, .size = 300000, .max_caps = 2 } };
+        struct vrd_message request = { 0 },
+                           reply = { .opcode = 7, .flags = i, .data = data, .len = len };
+        struct vrd_cap_info info;
+        struct ends ends[2] = { ends_new(2), ends_new(2) };
+        vrd_cap_t answer, first;
+
+        number_fill(data, len, (struct number){ 3, i });
+        caller_start(&caller);
+        EXPECT(vrd_receive_call(service.endpoint, &request, &answer, VRD_FOREVER), 0);
+        first = answer;
+        for (uint32_t moves = 0; moves <= i % 3; moves++)
+            answer = pass(&way, answer);
+        EXPECT(vrd_reply(first, "", 0), VRD_ERR_INVALID_CAPABILITY);
+        EXPECT(vrd_cap_info(answer, &info), 0);
+        EXPECT(info.kind, VRD_OBJECT_REPLY);
+        EXPECT(vrd_send(answer, "", 0), VRD_ERR_PERMISSION_DENIED);
+        EXPECT(vrd_cap_fd(answer), VRD_ERR_NOT_SUPPORTED);
+        if (i % 2 == 1) {
+            reply.n_caps = 2;
+            reply.caps[0] = ends[0].send;
+            reply.caps[1] = ends[1].receive;
+        }
+        EXPECT(vrd_reply_message(answer, &reply), 0);
+        EXPECT(caller_end(&caller), 0);
+        EXPECT(vrd_reply(answer, "", 0), VRD_ERR_INVALID_CAPABILITY);
+        EXPECT(caller.reply.opcode, 7);
+        EXPECT(caller.reply.flags, i);
+        EXPECT(caller.reply.len, len);
+        number_check(got, len, (struct number){ 3, i });
+        EXPECT(caller.reply.n_caps, reply.n_caps);
+        if (i % 2 == 1) {
+            ends[0].send = caller.reply.caps[0];
+            ends[1].receive = caller.reply.caps[1];
+        }
+        for (int at = 0; at < 2; at++) {
+            numbered_send(ends[at].send, 1, i, 30);
+            numbered_receive(ends[at].receive, 1, i, 30);
+            ends_close(&ends[at]);
+        }
+    }
+    free(data);
+    free(got);
+    ends_close(&way);
+    service_end(&service);
+}
+
+/* Closed, unread, refused: the caller is told; moved back by a failure: it works as before. */
+static void test_a_reply_that_went_and_does_not_come(void **state)
+{
+    const struct service service = service_new();
+
+    (void)state;
+    for (int kind = 0; kind < 6; kind++) {
+        struct ends way = ends_new(1);
+        struct caller caller = { .cap = service.client, .timeout_ns = VRD_FOREVER };
+        struct vrd_message request = { 0 }, out = { .n_caps = 1 }, in = { .max_caps = 1 };
+        int expected = VRD_ERR_PEER_GONE;
+
+        caller_start(&caller);
+        EXPECT(vrd_receive_call(service.endpoint, &request, out.caps, VRD_FOREVER), 0);
+        if (kind == 0) {
+            EXPECT(vrd_send(way.send, "", 0), 0);
+            EXPECT(vrd_send_message(way.send, &out, 0), VRD_ERR_CHANNEL_FULL);
+            EXPECT(vrd_send_message(way.send, &out, MS), VRD_ERR_TIMEOUT);
+            EXPECT(vrd_reply(out.caps[0], "", 0), 0);
+            expected = 0;
+        } else {
+            EXPECT(vrd_send_message(way.send, &out, 0), 0);
+        }
+        if (kind == 1)
+            EXPECT(vrd_receive(way.receive, NULL, 0), 0);
+        if (kind >= 3) {
+            EXPECT(vrd_receive_message(way.receive, &in, 0), 0);
+            EXPECT(in.n_caps, 1);
+        }
+        if (kind == 3)
+            EXPECT(vrd_cap_close(in.caps[0]), 0);
+        if (kind == 4)
+            EXPECT(vrd_reply(in.caps[0], "", VRD_CHANNEL_MESSAGE_DEFAULT + 1),
+                   VRD_ERR_MESSAGE_TOO_LARGE);
+        if (kind == 5) {
+            in.n_caps = 1;
+            EXPECT(vrd_reply_message(in.caps[0], &in), VRD_ERR_INVALID_ARGUMENT);
+        }
+        ends_close(&way);
+        EXPECT(caller_end(&caller), expected);
+        if (kind >= 3)
+            expect_gone(in.caps[0]);
+    }
+    service_end(&service);
+}
+
+static void test_a_reply_whose_server_is_gone(void **state)
+{
+    struct service service = service_new();
+    struct ends way = ends_new(4);
+    struct caller caller = { .cap = service.client, .timeout_ns = VRD_FOREVER };
+    struct vrd_message request = { 0 };
+    vrd_cap_t answer;
+
+    (void)state;
+    caller_start(&caller);
+    EXPECT(vrd_receive_call(service.endpoint, &request, &answer, VRD_FOREVER), 0);
+    answer = pass(&way, answer);
+    EXPECT(vrd_cap_close(service.endpoint), 0);
+    EXPECT(caller_end(&caller), VRD_ERR_PEER_GONE);
+    EXPECT(vrd_reply(answer, "", 0), VRD_ERR_PEER_GONE);
+    expect_gone(answer);
+    EXPECT(vrd_cap_close(service.client), 0);
+    ends_close(&way);
+}
+
+/* Many at a time, answered in another order. */
+static void test_many_replies_elsewhere(void **state)
+{
+    const struct service service = service_new();
+    struct ends way = ends_new(4);
+    struct caller callers[VRD_ENDPOINT_CALLS_MAX];
+    vrd_cap_t answers[VRD_ENDPOINT_CALLS_MAX];
+    uint32_t numbers[VRD_ENDPOINT_CALLS_MAX], got[VRD_ENDPOINT_CALLS_MAX];
+
+    (void)state;
+    for (uint32_t i = 0; i < VRD_ENDPOINT_CALLS_MAX; i++) {
+        struct vrd_message request = { .data = &numbers[i], .size = 4 };
+
+        callers[i] = (struct caller){ .cap = service.client,
+                                      .timeout_ns = VRD_FOREVER,
+                                      .request = { .data = &i, .len = 4 },
+                                      .reply = { .data = &got[i], .size = 4 } };
+        caller_start(&callers[i]);
+        EXPECT(vrd_receive_call(service.endpoint, &request, &answers[i], VRD_FOREVER), 0);
+        EXPECT(numbers[i], i);
+        answers[i] = pass(&way, answers[i]);
+    }
+    for (uint32_t i = 0; i < VRD_ENDPOINT_CALLS_MAX; i++) {
+        const uint32_t at = i * 5 % VRD_ENDPOINT_CALLS_MAX;
+
+        EXPECT(vrd_reply(answers[at], &numbers[at], 4), 0);
+        EXPECT(caller_end(&callers[at]), 0);
+        EXPECT(got[at], at);
+    }
+    ends_close(&way);
+    service_end(&service);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_both_ways),
@@ -341,6 +515,10 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_a_reply_that_fails),
                      SUPPORT_TEST(test_requests_that_are_dropped),
                      SUPPORT_TEST(test_server_gone_after_the_answer),
+                     SUPPORT_TEST(test_a_reply_from_elsewhere),
+                     SUPPORT_TEST(test_a_reply_that_went_and_does_not_come),
+                     SUPPORT_TEST(test_a_reply_whose_server_is_gone),
+                     SUPPORT_TEST(test_many_replies_elsewhere),
                      { 0 },
                  },
              .warm_up = channels_warm_up);
