@@ -108,6 +108,30 @@ static void prepare_sent_imported(struct operation_state *state)
     support_require_equal(run_send_imported(state), 0);
 }
 
+static int run_derive(struct operation_state *state)
+{
+    return vrd_cap_derive_badged(state->send, VRD_RIGHT_SEND | VRD_RIGHT_GRANT, 7,
+                                 &state->imported);
+}
+
+static void prepare_derived(struct operation_state *state)
+{
+    prepare_linked(state);
+    support_require_equal(run_derive(state), 0);
+    support_require_equal(run_send_imported(state), 0);
+    receive_surely(state, 300);
+}
+
+static int run_revoke(struct operation_state *state)
+{
+    return vrd_cap_revoke(state->send);
+}
+
+static int run_revoke_all(struct operation_state *state)
+{
+    return vrd_cap_revoke(state->receive);
+}
+
 const struct operation operations[] = {
     { "create", NULL, run_create },
     { "first send", prepare_channel, run_send },
@@ -122,6 +146,10 @@ const struct operation operations[] = {
     { "import", prepare_exported, run_import },
     { "import of receive", prepare_exported_receive, run_import },
     { "big send after import", prepare_imported, run_send_imported },
+    { "derive", prepare_channel, run_derive },
+    { "derive over a link", prepare_linked, run_derive },
+    { "revoke", prepare_derived, run_revoke },
+    { "revoke all", prepare_derived, run_revoke_all },
     { "receive from an import", prepare_sent_imported, run_receive },
     { 0 },
 };
