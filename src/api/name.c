@@ -77,11 +77,7 @@ static bool wait_until(int fd, int64_t deadline)
 
         if (left <= 0)
             return false;
-        if (!reactor_running()) {
-            reactor_poll();
-            left = left < LOOK_NS ? left : LOOK_NS;
-        }
-        fd_wait_for(fd, left < ANSWER_NS ? left : ANSWER_NS);
+        reactor_wait(fd, left < ANSWER_NS ? left : ANSWER_NS);
     }
     return true;
 }

@@ -9,7 +9,6 @@
 #include "object/peer.h"
 #include "object/reactor.h"
 #include "object/ready.h"
-#include "object/relay.h"
 
 int vrd_init(const struct vrd_init_options *options)
 {
@@ -46,8 +45,7 @@ int vrd_reactor_dispatch(void)
         return r;
     if (!reactor_threadless())
         return VRD_ERR_NOT_INITIALIZED;
-    reactor_poll();
-    relay_adopt_all();
+    reactor_serve();
     return 0;
 }
 

@@ -5,6 +5,7 @@
 #include "object/call.h"
 #include "os/cpu.h"
 
+#define AGAIN 4    /* what is there may be nothing; then it is enough to say so */
 #define LOOKS 1024 /* for about as long as an answer takes that is on its way */
 
 int transfer_send_end(struct port *port, uint64_t notice)
@@ -110,6 +111,22 @@ static bool send_may_wait(int r)
     return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_ENDPOINT_BUSY;
 }
 
+/* The result was to be `r`: who wants to be told when there is room will be, unless there is some. */
+static int send_disappointed(struct port *port, struct ring_message *message, int r)
+{
+    for (int i = 0; i < AGAIN; i++) {
+        int again;
+
+        if (!sender_disappoint(port))
+            return r;
+        again = send_try(port, message);
+        if (!send_may_wait(again))
+            return again;
+    }
+    ready_hint(port);
+    return r;
+}
+
 int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *message,
                        int64_t timeout_ns)
 {
@@ -137,8 +154,7 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *me
         r = send_try(port, message);
     }
     if (send_may_wait(r) || r == VRD_ERR_TIMEOUT)
-        if (sender_disappoint(port) && r != VRD_ERR_TIMEOUT)
-            r = send_try(port, message);
+        r = send_disappointed(port, message, r);
     if (r < 0)
         gate_leave(port);
     return r;
@@ -151,6 +167,23 @@ int transfer_send(struct port *port, vrd_cap_t cap, struct ring_message *message
 
     if (r == 0)
         gate_leave(port);
+    return r;
+}
+
+/* The result was to be `r`: who wants to be told of a message will be, unless there is one. */
+static int receive_disappointed(struct port *port, struct ring_message *message, size_t size,
+                                struct link **ret_link, int r)
+{
+    for (int i = 0; i < AGAIN; i++) {
+        int again;
+
+        if (!receiver_disappoint(port))
+            return r;
+        again = receiver_take(port, message, size, ret_link);
+        if (again != VRD_ERR_CHANNEL_EMPTY)
+            return again;
+    }
+    ready_hint(port);
     return r;
 }
 
@@ -179,12 +212,8 @@ int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *mess
             return r; /* closed: the pin is given back */
         r = receiver_take(port, message, size, ret_link);
     }
-    if (r == VRD_ERR_CHANNEL_EMPTY || r == VRD_ERR_TIMEOUT) {
-        if (receiver_disappoint(port) && r == VRD_ERR_CHANNEL_EMPTY)
-            r = receiver_take(port, message, size, ret_link);
-    } else if (deadline != 0 && ready_wanted(port)) {
-        ready_hint(port); /* sleeping asked for another way of ringing: there may be more */
-    }
+    if (r == VRD_ERR_CHANNEL_EMPTY || r == VRD_ERR_TIMEOUT)
+        r = receive_disappointed(port, message, size, ret_link, r);
     if (r < 0)
         gate_leave(port);
     return r;

@@ -259,7 +259,7 @@ static int set_collect(struct vrd_waitset *set, struct vrd_event *events, size_t
 
     if (told < 0 || !reactor)
         return told;
-    reactor_poll();
+    reactor_serve();
     return told > 0 ? told : set_look(set, events, n, &reactor);
 }
 

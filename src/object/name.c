@@ -139,6 +139,7 @@ static int name_visit(struct name *name, int *fd, const struct vrd_source *who)
     *visitor = (struct visitor){ .name = name, .who = *who, .serial = ++visits, .fd = fd_take(fd) };
     list_append(&visitors, &visitor->node);
     name->n_waiting++;
+    reactor_owe();
     atomic_store_explicit(&visited, true, memory_order_relaxed);
     return 0;
 }

@@ -7,6 +7,7 @@
 #include "base/list.h"
 #include "object/control.h"
 #include "object/port.h"
+#include "object/reactor.h"
 #include "object/revoke.h"
 #include "object/source.h"
 #include "os/fd.h"
@@ -83,6 +84,7 @@ static void peer_died(struct peer *peer)
     source_free(&peer->exit);
     list_remove(&peer->node);
     list_append(&dead, &peer->node);
+    reactor_owe();
     atomic_store_explicit(&telling, true, memory_order_relaxed);
 }
 

@@ -65,8 +65,10 @@ void port_wake(struct port *port)
 {
     /* seq_cst: pairs with `sleepers` in port_sleep; the futex compares `bell` */
     atomic_fetch_add(&port->bell, 1);
-    if (atomic_load(&port->sleepers) > 0)
+    if (atomic_load(&port->sleepers) > 0) {
         futex_wake(&port->bell, false);
+        reactor_kick();
+    }
 }
 
 void port_post(struct port *port)
@@ -200,23 +202,26 @@ enum nap { NAP_RANG, NAP_TIMEOUT, NAP_CLOSED };
 static enum nap port_sleep(struct port *port, vrd_cap_t cap, uint32_t bell,
                            struct futex_point *points, size_t n, int64_t timeout)
 {
-    bool quiet;
+    bool woken;
 
     points[0] = (struct futex_point){ .word = &port->bell, .value = bell, .shared = false };
 
     atomic_fetch_add(&port->sleepers, 1);
     pin_leave(&port->handle.pin);
-    quiet = reactor_threadless() ? !reactor_wait(timeout)
-                                 : futex_sleep(points, n + 1, timeout) == -ETIMEDOUT;
+    woken = reactor_running() ? futex_sleep(points, n + 1, timeout) == 0
+                              : reactor_sleep(&port->bell, bell, timeout);
     atomic_fetch_sub(&port->sleepers, 1);
     if (!port_enter(port, cap))
         return NAP_CLOSED;
-    return quiet ? NAP_TIMEOUT : NAP_RANG;
+    return woken ? NAP_RANG : NAP_TIMEOUT;
 }
 
 enum notice_ring port_ring(const struct port *port)
 {
-    return futex_many() && !port->by_tether && !reactor_threadless() ? RING_FUTEX : RING_TETHER;
+    /* where there is no thread, the sleep is on the loop */
+    return futex_many() && reactor_running() && !port->by_tether && !ready_armed(&port->ready)
+               ? RING_FUTEX
+               : RING_TETHER;
 }
 
 uint64_t port_arm_tethers(struct port *port, const struct port_wait *wait)
@@ -262,13 +267,13 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
                      int64_t deadline)
 {
     struct futex_point points[FUTEX_POINTS_MAX];
-    bool served = reactor_serves(); /* while we sleep, for however long */
     int64_t fenced, left;
     uint64_t ticket;
     uint32_t bell;
     size_t n;
     enum nap nap;
 
+    reactor_start();
     reactor_poll();
     ready_disarm(&port->ready);
     wait->arm(port, wait);
@@ -290,8 +295,7 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     nap = port_sleep(port, cap, bell, points, n, left < PORT_DRAIN_NS ? left : PORT_DRAIN_NS);
     if (nap == NAP_CLOSED)
         return VRD_ERR_INVALID_CAPABILITY;
-    if (nap != NAP_TIMEOUT || !served || port_look(port, wait) ||
-        wait->ticket(port, wait) != ticket)
+    if (nap != NAP_TIMEOUT || port_look(port, wait) || wait->ticket(port, wait) != ticket)
         return 0;
     left = deadline - clock_now();
     if (left <= 0)

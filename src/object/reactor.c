@@ -4,35 +4,73 @@
 #include <stdatomic.h>
 #include <stddef.h>
 
+#include "base/macro.h"
 #include "object/control.h"
 #include "object/name.h"
 #include "object/peer.h"
 #include "object/ready.h"
 #include "object/relay.h"
 #include "os/cpu.h"
+#include "os/event.h"
 #include "os/fd.h"
+#include "os/futex.h"
 #include "os/loop.h"
 #include "os/process.h"
 
 #define COLLECT_MAX 64
 #define YIELDS_MAX 1000
-#define STARVED_NS 1000000  /* pause */
-#define CROWDED_NS 10000000 /* between looks, where there are several threads and none is ours */
+#define STARVED_NS 1000000 /* pause */
+#define FOLLOW_NS 10000000 /* until a thread that sleeps beside another looks for itself */
 
+/* The token of `owed`; all sources have a serial in theirs. */
+#define TOKEN_OWED 1
+
+/* With the control lock. */
 static struct loop *loop; /* NULL until something is watched */
 static uint64_t loop_identity;
-static atomic_bool running; /* the thread; set under the control lock, read anywhere */
+static int owed = -1; /* in the loop: readable while the application is to be called back ... */
+static bool owing;    /* ... as it is */
+static bool serving;  /* ... but the thread that has this turn will see to it */
+static bool starved;  /* in this turn */
+
 static bool threadless;     /* set before the first use */
+static atomic_bool running; /* the thread; set under the control lock, read anywhere */
 static _Atomic uint32_t sent;
-static bool starved, alone; /* in this turn; with the control lock */
+
+/* Where there is no thread, the first who sleeps does so on the loop, and on `kick`. */
+static atomic_bool sleeping;
+static atomic_int kick = -1; /* opened under the control lock */
+
+/* What is open for as long as the loop is. 0 or -errno. */
+static int reactor_equip(void)
+{
+    int fd = event_open(), r;
+
+    if (fd < 0)
+        return fd;
+    r = loop_add(loop, fd, TOKEN_OWED);
+    if (r < 0)
+        fd_close(&fd);
+    else if (owing)
+        event_set(fd);
+    owed = fd;
+    return r;
+}
 
 static int reactor_open(void)
 {
     int r = loop ? 0 : loop_open(&loop);
 
-    if (r == 0 && loop_identity == 0)
-        loop_identity = fd_identity(loop_fd(loop));
-    return r;
+    if (r < 0 || loop_identity != 0)
+        return r;
+    r = reactor_equip();
+    if (r < 0) {
+        loop_close(loop);
+        loop = NULL;
+        return r;
+    }
+    loop_identity = fd_identity(loop_fd(loop));
+    return 0;
 }
 
 int reactor_watch(int fd, uint64_t token)
@@ -53,13 +91,15 @@ void reactor_starved(void)
     starved = true;
 }
 
-bool reactor_alone(void)
+void reactor_owe(void)
 {
-    return alone;
+    if (!owing && !serving && owed >= 0)
+        event_set(owed);
+    owing = true;
 }
 
-/* `unpinned`: the caller has no pin. False: there was not enough memory. */
-static bool reactor_turn(bool unpinned)
+/* Who calls the application back afterwards, `serves`. False: there was not enough memory. */
+static bool reactor_turn(bool serves)
 {
     uint64_t tokens[COLLECT_MAX];
     bool fed;
@@ -67,23 +107,36 @@ static bool reactor_turn(bool unpinned)
 
     control_lock();
     starved = false;
-    alone = unpinned;
+    serving = serves;
     n = loop ? loop_collect(loop, tokens, COLLECT_MAX) : 0;
     for (size_t i = 0; i < n; i++)
-        reactor_dispatch(tokens[i]);
+        if (tokens[i] != TOKEN_OWED)
+            reactor_dispatch(tokens[i]);
+        else if (serves)
+            event_clear(owed);
+    if (serves)
+        owing = false;
+    serving = false;
     fed = !starved;
     control_unlock();
-    name_admit();
-    ready_tell();
-    peer_tell();
-    if (unpinned)
-        relay_adopt_all();
     return fed;
 }
 
 void reactor_poll(void)
 {
     reactor_turn(false);
+}
+
+void reactor_serve(void)
+{
+    bool fed = reactor_turn(true);
+
+    name_admit();
+    relay_adopt_all();
+    ready_tell();
+    peer_tell();
+    if (!fed)
+        process_pause(STARVED_NS);
 }
 
 /*
@@ -104,10 +157,21 @@ static void *reactor_run(void *arg)
     for (;;) {
         fd_wait(fd);
         reactor_give_way();
-        if (!reactor_turn(true))
-            process_pause(STARVED_NS);
+        reactor_serve();
     }
     return NULL;
+}
+
+/* --- with a thread, and without --------------------------------------------------------------- */
+
+void reactor_set_threadless(void)
+{
+    threadless = true;
+}
+
+bool reactor_threadless(void)
+{
+    return threadless;
 }
 
 bool reactor_running(void)
@@ -133,16 +197,6 @@ bool reactor_start(void)
     return runs;
 }
 
-void reactor_set_threadless(void)
-{
-    threadless = true;
-}
-
-bool reactor_threadless(void)
-{
-    return threadless;
-}
-
 int reactor_fd(void)
 {
     int r;
@@ -155,32 +209,74 @@ int reactor_fd(void)
     return r;
 }
 
-/* Other threads may handle what this one waits for: then it has to look for itself now and then. */
-bool reactor_wait(int64_t timeout)
+/* -1: no descriptor is left for it. */
+static int reactor_kick_fd(void)
 {
-    bool crowded = !process_single_threaded();
-    int fd = reactor_fd();
+    int fd;
 
-    if (crowded && (timeout < 0 || timeout > CROWDED_NS))
-        timeout = CROWDED_NS;
+    control_lock();
+    fd = atomic_load(&kick);
     if (fd < 0) {
-        process_pause(STARVED_NS);
-        return true;
+        fd = event_open();
+        atomic_store(&kick, fd < 0 ? -1 : fd);
     }
-    if (timeout < 0)
-        fd_wait(fd);
-    else
-        fd_wait_for(fd, timeout);
-    if (!fd_readable(fd))
-        return crowded;
-    if (!reactor_turn(true))
-        process_pause(STARVED_NS);
-    return true;
+    control_unlock();
+    return fd < 0 ? -1 : fd;
 }
 
-bool reactor_serves(void)
+/*
+ * Beside a thread that sleeps on the loop, which rings the bell for us, but may also go away; or where
+ * there was to be a thread, but none could be started yet.
+ */
+static bool reactor_nap(const atomic_uint *bell, uint32_t value, int64_t timeout)
 {
-    return reactor_start() || (threadless && process_single_threaded());
+    const struct futex_point point = { .word = bell, .value = value, .shared = false };
+    bool cut = timeout < 0 || timeout > FOLLOW_NS;
+    bool woken = futex_sleep(&point, 1, cut ? FOLLOW_NS : timeout) == 0;
+
+    reactor_serve();
+    return woken || cut;
+}
+
+bool reactor_sleep(const atomic_uint *bell, uint32_t value, int64_t timeout)
+{
+    bool woken = true, cut;
+    int fds[2];
+
+    /* seq_cst, and so is the load of the bell: they pair with those of port_wake and reactor_kick */
+    if (!threadless || atomic_exchange(&sleeping, true))
+        return reactor_nap(bell, value, timeout);
+    fds[0] = reactor_fd();
+    fds[1] = reactor_kick_fd();
+    cut = (fds[0] < 0 || fds[1] < 0) && (timeout < 0 || timeout > STARVED_NS);
+    if (atomic_load(bell) == value)
+        woken = fd_wait_any(fds, 2, cut ? STARVED_NS : timeout) || cut;
+    atomic_store(&sleeping, false);
+    if (fds[1] >= 0)
+        event_clear(fds[1]);
+    reactor_serve();
+    return woken;
+}
+
+void reactor_kick(void)
+{
+    int fd = unlikely(atomic_load(&sleeping)) ? atomic_load(&kick) : -1;
+
+    if (fd >= 0)
+        event_set(fd);
+}
+
+void reactor_wait(int fd, int64_t timeout)
+{
+    int fds[2] = { fd, -1 };
+
+    if (reactor_running()) {
+        fd_wait_for(fd, timeout);
+        return;
+    }
+    fds[1] = reactor_fd();
+    fd_wait_any(fds, 2, timeout);
+    reactor_serve();
 }
 
 void reactor_sent(void)
@@ -196,9 +292,19 @@ uint32_t reactor_sent_count(void)
 
 void reactor_after_fork(bool closed)
 {
-    if (loop && !closed && fd_identity(loop_fd(loop)) == loop_identity)
+    int fd = atomic_load(&kick);
+
+    /* one event looks like another: they were opened, and are gone, with the loop */
+    if (loop && !closed && fd_identity(loop_fd(loop)) == loop_identity) {
         loop_close(loop);
+        fd_close(&owed);
+        fd_close(&fd);
+    }
     loop = NULL;
     loop_identity = 0;
+    owed = -1;
+    owing = serving = false;
+    atomic_store(&kick, -1);
+    atomic_store(&sleeping, false);
     atomic_store_explicit(&running, false, memory_order_relaxed);
 }

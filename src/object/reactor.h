@@ -2,10 +2,12 @@
 /*
  * reactor.h - the one control loop of a process. It reads what comes over the sockets and posts it
  * to ports; it never touches a ring. It runs in a thread of its own from the first wait that really
- * sleeps; before that, whoever waits or looks polls it.
+ * sleeps; before that, whoever waits or looks polls it. In no-thread mode it stays like that: who
+ * waits sleeps on the loop's descriptor, and so does the application.
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -16,8 +18,17 @@ void reactor_dispatch(uint64_t token);
 int reactor_watch(int fd, uint64_t token);
 void reactor_unwatch(int fd, uint64_t token);
 
-/* Handles what is ready now, without waiting. Takes the control lock. */
+/* Handles what is ready now, without waiting. Takes the control lock. With or without a pin. */
 void reactor_poll(void);
+
+/*
+ * The same, and then what needs pins: hands on answers that came from elsewhere, and calls the
+ * application back, which may use any capability. With no pin and no lock.
+ */
+void reactor_serve(void);
+
+/* With the control lock held: there is a reason for reactor_serve, whoever is having this turn. */
+void reactor_owe(void);
 
 /*
  * With the control lock held: something that is ready cannot be handled for want of memory. It stays
@@ -25,32 +36,28 @@ void reactor_poll(void);
  */
 void reactor_starved(void);
 
-/*
- * With the control lock held, in a turn: nobody waits for its end with a pin; then relay_adopt_all
- * follows.
- */
-bool reactor_alone(void);
+/* No-thread mode: chosen before anything else happens in the process. */
+void reactor_set_threadless(void);
+bool reactor_threadless(void);
 
-/* Makes sure that the thread runs. False: it cannot be started, the caller has to poll. */
+/* Makes sure that the thread runs. False: there is none, who waits has to reactor_sleep. */
 bool reactor_start(void);
 
 bool reactor_running(void);
 
-/*
- * In no-thread mode, chosen before anything else happens in the process, there is no thread, and whoever
- * waits does the reactor's work.
- */
-void reactor_set_threadless(void);
-bool reactor_threadless(void);
-
-/* In that mode: waits for something to handle, up to `timeout` ns (negative: for ever), and handles it. */
-bool reactor_wait(int64_t timeout);
-
-/* Starts the thread. Will somebody see to the sources while the caller sleeps, however long? */
-bool reactor_serves(void);
-
-/* The loop's descriptor, or -errno. */
+/* The loop's descriptor, readable while there is something for reactor_serve; or -errno. */
 int reactor_fd(void);
+
+/*
+ * How to wait where there is no thread: serves the loop once, when something has come, unless `*bell`
+ * is not `value` any more, and for `timeout` ns at most (negative: no limit). With no pin and no lock.
+ * False: the time has passed. Who rings a bell calls reactor_kick.
+ */
+bool reactor_sleep(const atomic_uint *bell, uint32_t value, int64_t timeout);
+void reactor_kick(void);
+
+/* Waits until `fd` is readable, for `timeout` ns at most, or, where there is no thread, something was served. */
+void reactor_wait(int fd, int64_t timeout);
 
 /*
  * This process sent something to a socket that it may itself read: whoever finds nothing to receive

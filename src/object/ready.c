@@ -54,21 +54,22 @@ static void ready_signal(struct port *port)
 
 void ready_post(struct port *port)
 {
-    if (!port->ready.armed)
+    if (!ready_armed(&port->ready))
         return;
-    port->ready.armed = false;
+    atomic_store_explicit(&port->ready.armed, false, memory_order_relaxed);
     ready_signal(port);
     if (!function || !list_empty(&port->ready.told))
         return;
     list_append(&told, &port->ready.told);
     atomic_store_explicit(&telling, true, memory_order_relaxed);
+    reactor_owe();
 }
 
 void ready_hint(struct port *port)
 {
     control_lock();
+    atomic_store_explicit(&port->ready.armed, true, memory_order_relaxed);
     ready_post(port);
-    ready_signal(port);
     control_unlock();
 }
 
@@ -122,28 +123,35 @@ void ready_source_ready(struct source *source)
     }
 }
 
-bool ready_arm(struct port *port, const struct port_wait *wait)
+/* From now on whatever is posted is told. False: something was posted just before. */
+static bool ready_expect(struct port *port, uint64_t ticket, bool second)
 {
-    uint64_t ticket;
+    bool quiet;
 
     control_lock();
-    if (port->ready.signalled)
-        event_clear(port->ready.fd);
-    port->ready.signalled = false;
-    port->ready.armed = true;
-    control_unlock();
-    ticket = port_arm_tethers(port, wait);
-    if (port->ready.second && port->ready.ticket == ticket && !port_look(port, wait))
-        return false;
-    if (port_look_long(port, wait)) {
-        ready_hint(port);
-        return true;
+    quiet = !port_news(port);
+    if (quiet) {
+        if (port->ready.signalled)
+            event_clear(port->ready.fd);
+        port->ready.signalled = false;
+        atomic_store_explicit(&port->ready.armed, true, memory_order_relaxed);
+        port->ready.second = second || ready_schedule(port);
+        port->ready.ticket = ticket;
+        if (!port->ready.second) /* no timer to be had: told at once, which is one way to be told */
+            ready_post(port);
     }
-    control_lock();
-    port->ready.second = ready_schedule(port);
-    port->ready.ticket = ticket;
     control_unlock();
-    return false;
+    return quiet;
+}
+
+bool ready_arm(struct port *port, const struct port_wait *wait)
+{
+    uint64_t ticket = port_arm_tethers(port, wait);
+    bool second = port->ready.second && port->ready.ticket == ticket;
+
+    if (second ? port_look(port, wait) : port_look_long(port, wait))
+        return true;
+    return !ready_expect(port, ticket, second);
 }
 
 /* --- the descriptor --------------------------------------------------------------------------- */
@@ -168,6 +176,10 @@ void ready_close(struct port *port)
 {
     list_remove(&port->ready.due);
     list_remove(&port->ready.told);
+    atomic_store_explicit(&port->ready.armed, false, memory_order_relaxed);
+    if (port->ready.signalled) /* a child may hold a copy, and a set go on watching it */
+        event_clear(port->ready.fd);
+    port->ready.signalled = false;
     fd_close(&port->ready.fd);
 }
 
@@ -189,27 +201,30 @@ void ready_set_function(vrd_ready_fn *new_function, void *user)
     control_unlock();
 }
 
+/* False: there was nothing to tell. */
 static bool ready_tell_one(void)
 {
     vrd_ready_fn *call = NULL;
-    void *user = NULL;
     vrd_cap_t cap = VRD_CAP_NONE;
+    void *user = NULL;
+    bool found;
 
     control_lock();
-    if (list_empty(&told)) {
-        atomic_store_explicit(&telling, false, memory_order_relaxed);
-    } else {
+    found = !list_empty(&told);
+    if (found) {
         struct port *port = container_of(told.next, struct port, ready.told);
 
         list_remove(&port->ready.told);
         cap = port->handle.cap;
         call = function;
         user = function_user;
+    } else {
+        atomic_store_explicit(&telling, false, memory_order_relaxed);
     }
     control_unlock();
     if (call)
         call(cap, user);
-    return cap != VRD_CAP_NONE;
+    return found;
 }
 
 void ready_tell(void)

@@ -10,6 +10,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <veridian/process.h>
@@ -22,11 +23,11 @@ struct source;
 
 /* With the control lock, except where said. */
 struct ready {
-    int fd;          /* -1: nobody has asked for one (written with the pin, too) */
-    bool signalled;  /* it is readable                                           */
-    bool armed;      /* somebody was disappointed, and not told anything since   */
-    bool second;     /* a second look for `ticket` is due, or was had (pin)      */
-    uint64_t ticket; /* what was awaited then (pin) */
+    int fd;            /* -1: nobody has asked for one (written with the pin, too) */
+    bool signalled;    /* it is readable                                           */
+    atomic_bool armed; /* somebody was disappointed, and not told anything since   */
+    bool second;       /* a second look for `ticket` is due, or was had (pin)      */
+    uint64_t ticket;   /* what was awaited then (pin) */
     int64_t due_at;
     struct list due;  /* in the order of time */
     struct list told; /* to be passed on when the lock is free */
@@ -38,11 +39,19 @@ void ready_init(struct ready *ready);
 bool ready_wanted(const struct port *port);
 
 /*
- * An operation was disappointed; pin held. True: there is something after all, try again.
+ * An operation was disappointed; pin held. True: there is something after all, try again. False: the
+ * disappointed will be told.
  */
 bool ready_arm(struct port *port, const struct port_wait *wait);
 
-/* The other sides were asked for something else meanwhile; pin held. */
+/* Is somebody to be told when a tether rings? (Or was, just now.) Pin held. */
+static inline bool ready_armed(const struct ready *ready)
+{
+    /* relaxed: it is set with the pin, and may be reset meanwhile, which does no harm */
+    return atomic_load_explicit(&ready->armed, memory_order_relaxed);
+}
+
+/* The other sides are asked to ring in another way, or nobody will ring: look again later. Pin held. */
 static inline void ready_disarm(struct ready *ready)
 {
     ready->second = false;
@@ -51,7 +60,7 @@ static inline void ready_disarm(struct ready *ready)
 /* Something may be there. Control lock held. */
 void ready_post(struct port *port);
 
-/* The same, with the pin held instead. */
+/* Says that something may be there, to whoever was disappointed or is now; pin held. */
 void ready_hint(struct port *port);
 
 /* The capability's descriptor, or VRD_ERR_*; pin held. */

@@ -302,9 +302,6 @@ void relay_source_ready(struct source *source)
 {
     struct relay *relay = source->relay;
 
-    /* Left to the thread, if there is one, which then enters the port: its user may be busy. */
-    if (reactor_running() && !reactor_alone())
-        return;
     if (source_drain(source, relay_frame) == 0)
         return;
     source_free(&relay->source);
@@ -313,6 +310,7 @@ void relay_source_ready(struct source *source)
     relay->waiting = true;
     relay->port->receiver.n_answers++;
     port_post(relay->port);
+    reactor_owe(); /* which enters the port: its user may be busy */
 }
 
 /* --- where it has moved to -------------------------------------------------------------------- */

@@ -500,7 +500,11 @@ static const struct port_wait sender_waits = {
 
 bool sender_disappoint(struct port *port)
 {
-    return ready_wanted(port) && ready_arm(port, &sender_waits);
+    if (!ready_wanted(port))
+        return false;
+    if (port->sender.state == SENDER_NEW) /* as sender_wait: nobody will ring */
+        ready_disarm(&port->ready);
+    return ready_arm(port, &sender_waits);
 }
 
 int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline)

@@ -79,8 +79,19 @@ void fd_wait(int fd)
 
 void fd_wait_for(int fd, int64_t timeout)
 {
-    struct pollfd entry = { .fd = fd, .events = POLLIN };
-    struct timespec time = { .tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000 };
+    fd_wait_any(&fd, 1, timeout);
+}
 
-    ppoll(&entry, 1, &time, NULL);
+bool fd_wait_any(const int *fds, size_t n, int64_t timeout)
+{
+    struct pollfd entries[FD_WAIT_MAX];
+    struct timespec time = { .tv_sec = timeout / 1000000000, .tv_nsec = timeout % 1000000000 };
+    int saved = errno;
+    bool passed;
+
+    for (size_t i = 0; i < n; i++)
+        entries[i] = (struct pollfd){ .fd = fds[i], .events = POLLIN };
+    passed = ppoll(entries, n, timeout < 0 ? NULL : &time, NULL) == 0;
+    errno = saved;
+    return !passed;
 }

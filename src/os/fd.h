@@ -3,6 +3,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -48,3 +49,11 @@ void fd_wait(int fd);
 
 /* The same, for `timeout` ns at most. A signal may end it early. */
 void fd_wait_for(int fd, int64_t timeout);
+
+/*
+ * Waits until one of `fds` is readable (-1 never is), for `timeout` ns at most (negative: no limit).
+ * A signal may end it early. False: the time has passed.
+ */
+bool fd_wait_any(const int *fds, size_t n, int64_t timeout);
+
+#define FD_WAIT_MAX 4

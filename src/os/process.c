@@ -6,7 +6,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
-#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -90,9 +89,4 @@ int process_thread(void *(*run)(void *), const char *name)
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return -r;
-}
-
-bool process_single_threaded(void)
-{
-    return __libc_single_threaded;
 }

@@ -33,6 +33,3 @@ void process_pause(long ns);
  * Starts a thread, detached, with all signals blocked and a name. Returns 0 or -errno.
  */
 int process_thread(void *(*run)(void *), const char *name);
-
-/* Is this the process's only thread? */
-bool process_single_threaded(void);

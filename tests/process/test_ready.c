@@ -303,6 +303,207 @@ static void the_scheduler_is_told_of_the_disappointed(void **state)
     support_gate_deinit(&told.gate);
 }
 
+/* It may use what it is told of: whoever was in a call on it at that time has left it. */
+struct user_of_it {
+    pthread_t application;
+    atomic_int received, wrong;
+    struct support_gate gate;
+};
+
+static void receives_what_it_is_told_of(vrd_cap_t cap, void *user)
+{
+    struct user_of_it *it = user;
+    char text[16];
+    ssize_t got;
+
+    if (cap == VRD_CAP_NONE || pthread_equal(pthread_self(), it->application))
+        atomic_fetch_add(&it->wrong, 1);
+    while ((got = vrd_receive_async(cap, text, sizeof text)) >= 0)
+        atomic_fetch_add(&it->received, 1);
+    if (got != VRD_ERR_CHANNEL_EMPTY && got != VRD_ERR_PEER_GONE &&
+        got != VRD_ERR_INVALID_CAPABILITY)
+        atomic_fetch_add(&it->wrong, 1);
+    support_gate_open(&it->gate);
+}
+
+static void the_function_may_use_the_capability(void **state)
+{
+    const int rounds = (int)support_iterations(2000);
+    struct user_of_it it = { .application = pthread_self() };
+    vrd_cap_t send, receive;
+    char text[16];
+
+    (void)state;
+    support_gate_init(&it.gate);
+    EXPECT(vrd_channel_create(8, &send, &receive), 0);
+    EXPECT(vrd_on_ready(receives_what_it_is_told_of, &it), 0);
+    EXPECT(vrd_receive_async(receive, text, sizeof text), VRD_ERR_CHANNEL_EMPTY);
+    for (int i = 0; i < rounds; i++) {
+        vrd_cap_t other_send, other_receive; /* a HELLO, for this thread to see or the other */
+
+        EXPECT(vrd_channel_create(1, &other_send, &other_receive), 0);
+        EXPECT(vrd_receive_async(other_receive, text, 1), VRD_ERR_CHANNEL_EMPTY);
+        EXPECT(vrd_send(other_send, "x", 1), 0);
+        EXPECT(vrd_send(send, "y", 1), 0);
+        if (vrd_receive_async(other_receive, text, 1) == 1)
+            atomic_fetch_add(&it.received, 1);
+        EXPECT(vrd_cap_close(other_receive), 0); /* armed or told, or neither */
+        EXPECT(vrd_cap_close(other_send), 0);
+        while (i % 16 == 15 && atomic_load(&it.received) < i + 1)
+            support_gate_wait(&it.gate);
+    }
+    EXPECT(atomic_load(&it.wrong), 0);
+    EXPECT(vrd_on_ready(NULL, NULL), 0);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+    support_gate_deinit(&it.gate);
+}
+
+/* What was disappointed and is closed is never told of, and keeps nothing else from being told. */
+static void what_was_closed_does_not_hold_others_up(void **state)
+{
+    struct told told = { 0 };
+    vrd_cap_t send, receive, sends[16], receives[16];
+    char byte;
+    int before;
+
+    (void)state;
+    support_gate_init(&told.gate);
+    EXPECT(vrd_channel_create(8, &send, &receive), 0);
+    EXPECT(vrd_on_ready(on_ready, &told), 0);
+    for (int round = 0; round < 20; round++) {
+        for (int i = 0; i < 16; i++) {
+            EXPECT(vrd_channel_create(8, &sends[i], &receives[i]), 0);
+            EXPECT(vrd_receive_async(receives[i], &byte, 1), VRD_ERR_CHANNEL_EMPTY);
+        }
+        while (vrd_receive_async(receive, &byte, 1) >= 0)
+            ;
+        for (int i = 0; i < 16; i++) {
+            EXPECT(vrd_cap_close(receives[i]), 0);
+            EXPECT(vrd_cap_close(sends[i]), 0);
+        }
+        before = atomic_load(&told.n);
+        EXPECT(vrd_send(send, "x", 1), 0);
+        while (atomic_load(&told.n) == before)
+            support_gate_wait(&told.gate);
+        EXPECT(atomic_load(&told.last), receive);
+    }
+    EXPECT(vrd_on_ready(NULL, NULL), 0);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+    support_gate_deinit(&told.gate);
+}
+
+/* One thread sleeps in a call for room, another watches the descriptor: both learn of it. */
+static void *sends_one(void *arg)
+{
+    support_require_equal(vrd_send(*(const vrd_cap_t *)arg, "s", 1), 0);
+    return NULL;
+}
+
+static void a_sleeping_sender_does_not_hide_room(void **state)
+{
+    vrd_cap_t send, receive;
+    pthread_t thread;
+    char text[16];
+    int fd;
+
+    (void)state;
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    EXPECT(vrd_send(send, "a", 1), 0);
+    EXPECT(vrd_receive(receive, text, 1), 1);
+    fd = vrd_cap_fd(send);
+    support_require(fd >= 0);
+    do
+        while (vrd_send_async(send, "b", 1) == 0)
+            ;
+    while (readable(fd, 50));
+    EXPECT(pthread_create(&thread, NULL, sends_one, &send), 0);
+    support_sleep_ms(50);
+    for (int i = 0; i < 2; i++)
+        EXPECT(vrd_receive(receive, text, sizeof text), 1);
+    pthread_join(thread, NULL);
+    assert_true(readable(fd, 20000));
+    EXPECT(vrd_send_async(send, "c", 1), 0);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+}
+
+/* ---- fork ------------------------------------------------------------------------------------------------ */
+
+struct forked {
+    vrd_cap_t send, receive;
+    int fd;
+    struct support_gate gate;
+};
+
+/* The number is the parent's: the child's own is another one, or the same for another event. */
+static int ready_child(void *arg)
+{
+    const struct forked *forked = arg;
+    char byte;
+    int fd;
+
+    EXPECT(vrd_receive_async(forked->receive, &byte, 1), VRD_ERR_CHANNEL_EMPTY);
+    fd = vrd_cap_fd(forked->receive);
+    support_require(fd >= 0 && fd != forked->fd);
+    settle(forked->receive, fd);
+    EXPECT(vrd_send(forked->send, "c", 1), 0);
+    assert_true(readable(fd, 20000));
+    EXPECT(vrd_receive(forked->receive, &byte, 1), 1);
+    close(forked->fd);
+    support_gate_wait(&forked->gate);
+    return 0;
+}
+
+static void a_child_asks_for_its_own(void **state)
+{
+    struct forked forked;
+    pid_t child;
+
+    (void)state;
+    support_gate_init(&forked.gate);
+    EXPECT(vrd_channel_create(4, &forked.send, &forked.receive), 0);
+    forked.fd = vrd_cap_fd(forked.receive);
+    support_require(forked.fd >= 0);
+    child = support_child(ready_child, &forked);
+    support_gate_open(&forked.gate);
+    support_wait_exit(child, 0);
+    EXPECT(vrd_cap_close(forked.send), 0);
+    EXPECT(vrd_cap_close(forked.receive), 0);
+    support_gate_deinit(&forked.gate);
+}
+
+static int holding_child(void *arg)
+{
+    support_gate_wait(arg); /* holds copies of all that its parent had open, and does nothing */
+    return 0;
+}
+
+static void a_copy_in_a_child_keeps_nothing_in_a_set(void **state)
+{
+    struct support_gate gate;
+    struct vrd_waitset *set;
+    struct vrd_event event;
+    vrd_cap_t send, receive;
+    pid_t child;
+
+    (void)state;
+    support_gate_init(&gate);
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    EXPECT(vrd_waitset_new(&set), 0);
+    EXPECT(vrd_waitset_add(set, &(struct vrd_event){ .cap = receive }), 0);
+    child = support_child(holding_child, &gate);
+    EXPECT(vrd_waitset_wait(set, &event, 1, 20 * SECONDS), 1); /* at first, whatever there is */
+    EXPECT(vrd_cap_close(receive), 0);
+    EXPECT(vrd_waitset_wait(set, &event, 1, 30 * MS), VRD_ERR_TIMEOUT);
+    vrd_waitset_free(set);
+    support_gate_open(&gate);
+    support_wait_exit(child, 0);
+    EXPECT(vrd_cap_close(send), 0);
+    support_gate_deinit(&gate);
+}
+
 /* ---- sets ----------------------------------------------------------------------------------------------------- */
 
 static void a_set_of_many_kinds(void **state)
@@ -435,6 +636,11 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(a_death_is_something),
                      SUPPORT_TEST(a_sleeping_thread_does_not_hide_the_rest),
                      SUPPORT_TEST(the_scheduler_is_told_of_the_disappointed),
+                     SUPPORT_TEST(the_function_may_use_the_capability),
+                     SUPPORT_TEST(what_was_closed_does_not_hold_others_up),
+                     SUPPORT_TEST(a_sleeping_sender_does_not_hide_room),
+                     SUPPORT_TEST(a_child_asks_for_its_own),
+                     SUPPORT_TEST(a_copy_in_a_child_keeps_nothing_in_a_set),
                      SUPPORT_TEST(a_set_of_many_kinds),
                      SUPPORT_TEST(wrong_arguments),
                      SUPPORT_TEST(a_server_in_an_event_loop),
