@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cap/account.h"
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "object/control.h"
@@ -511,8 +512,8 @@ int region_move(struct port *port, vrd_cap_t *ret)
 
 /* --- taking it back: pin held ------------------------------------------------------------------ */
 
-/* New memory for one who holds the region; who leaves hundreds of them unread is cut off. */
-static void region_hand(struct port *port, struct source *source)
+/* New memory for one who holds the region; who leaves hundreds of them unread is cut off: false. */
+static bool region_hand(struct port *port, struct source *source)
 {
     const struct region *region = &port->region;
     const struct frame frame = { .type = FRAME_ATTACH,
@@ -521,6 +522,7 @@ static void region_hand(struct port *port, struct source *source)
 
     if (frame_say(source->fd, &frame, &region->memory.fd, 1) < 0)
         source_free(&source);
+    return source != NULL;
 }
 
 static void region_let_go(struct vrd_memory_provider *provider, size_t size)
@@ -856,27 +858,44 @@ static int region_tether_frame(struct source *source, struct datagram *datagram)
     }
 }
 
-/* Somebody who holds the region passes it on. */
-static int region_derived(struct source *source, const struct frame *frame,
-                          struct datagram *datagram)
+/* A socket that somebody has sent, and what it is to confer. */
+static int region_planted(struct source *source, const struct frame *frame, int far,
+                          struct account *account)
 {
     struct port *port = source->port;
     struct source *made;
-    int r;
+    int r = region_confer(port, far, source->right, frame->rights, frame->badge);
 
-    /* a forked child of the holder says count 1: it keeps what it has */
-    if ((frame->count == 0 && !(source->right->rights & VRD_RIGHT_GRANT)) || frame->count > 1 ||
-        socket_adopt(datagram->fds[0]) < 0)
-        return VRD_ERR_PEER_CORRUPT;
-    r = region_confer(port, fd_take(&datagram->fds[0]), source->right, frame->rights, frame->badge);
     if (r == VRD_ERR_PERMISSION_DENIED)
         return VRD_ERR_PEER_CORRUPT;
     if (r < 0) /* what we have no memory for is withdrawn, no more */
         return 0;
     made = list_entry(port->region.sources.prev, struct source, node);
-    if (port->region.generation > 0) /* it was greeted with the old one, perhaps */
-        region_hand(port, made);
+    /* it was greeted with the old one, perhaps */
+    if (port->region.generation == 0 || region_hand(port, made))
+        source_bill(made, account);
     return 0;
+}
+
+/* Somebody who holds the region passes it on. */
+static int region_derived(struct source *source, const struct frame *frame,
+                          struct datagram *datagram)
+{
+    struct account *account = NULL;
+    int r = 0;
+
+    /* a forked child of the holder says count 1: it keeps what it has */
+    if ((frame->count == 0 && !(source->right->rights & VRD_RIGHT_GRANT)) || frame->count > 1 ||
+        socket_adopt(datagram->fds[0]) < 0)
+        return VRD_ERR_PEER_CORRUPT;
+    if (datagram->pid != control_pid())
+        account = account_open(datagram->uid, datagram->pid);
+    if (account_allows(account, ACCOUNT_DESCRIPTORS, 1))
+        r = region_planted(source, frame, fd_take(&datagram->fds[0]), account);
+    else
+        revoke_foreign(datagram->fds[0], NOTICE_POLICY);
+    account_close(account);
+    return r;
 }
 
 static int region_held_frame(struct source *source, struct datagram *datagram)
