@@ -111,8 +111,8 @@ static int reader_main(const struct job *job, int invitation, vrd_cap_t results,
     struct table table;
     double started;
     vrd_cap_t cap;
-    size_t size;
-    void *memory;
+    size_t size = 0;
+    void *memory = NULL;
     int err = vrd_cap_import(invitation, &cap);
 
     if (err == 0)
@@ -177,8 +177,8 @@ static int writer_main(const struct job *job, vrd_cap_t results)
     struct table table;
     vrd_cap_t region;
     double started;
-    size_t size;
-    void *memory;
+    size_t size = 0;
+    void *memory = NULL;
     int err = vrd_region_create(table_size(job->records), VRD_RIGHTS_READ_WRITE, &options, &region);
 
     if (err == 0)

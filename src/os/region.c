@@ -100,8 +100,9 @@ static void pages_touch(char *addr, size_t size, size_t page)
 {
     for (size_t at = 0; at < size; at += page) {
         volatile char *byte = addr + at;
+        const char kept = *byte;
 
-        *byte = *byte;
+        *byte = kept;
     }
 }
 
@@ -260,7 +261,7 @@ int region_memory_freeze(struct region_memory *memory)
 
 int region_memory_renew(struct region_memory *old, struct region_memory *ret)
 {
-    struct region_memory renewed;
+    struct region_memory renewed = REGION_NONE;
     int r = region_memory_create(old->size, &old->pages, -1, &renewed);
 
     if (r < 0)
