@@ -264,7 +264,7 @@ int region_memory_renew(struct region_memory *old, struct region_memory *ret)
     struct region_memory renewed = REGION_NONE;
     int r = region_memory_create(old->size, &old->pages, -1, &renewed);
 
-    if (r < 0)
+    if (!renewed.addr)
         return r;
     memcpy(renewed.addr, old->addr, old->size);
     if (old->seal == REGION_PUBLISHED)
