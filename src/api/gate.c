@@ -33,8 +33,10 @@ struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
         if (likely(!caller))
             return port_of(handle);
         pin_leave(&handle->pin);
+        if (port_enter(caller, cap))
+            return caller;
         *ret_error = VRD_ERR_INVALID_CAPABILITY;
-        return port_enter(caller, cap) ? caller : NULL;
+        return NULL;
     }
     *ret_error = handle->cap == cap ? VRD_ERR_PERMISSION_DENIED : VRD_ERR_INVALID_CAPABILITY;
     pin_leave(&handle->pin);

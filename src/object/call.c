@@ -154,7 +154,7 @@ int call_hunger(struct port *port, vrd_cap_t cap, int64_t deadline)
     if (s->calls)
         s->calls->hungry++;
     /* not counted down: the one who ends a call does, for all whom it wakes */
-    return port_nap(port, cap, left < HUNGER_NS ? left : HUNGER_NS);
+    return left <= 0 ? 0 : port_nap(port, cap, left < HUNGER_NS ? left : HUNGER_NS);
 }
 
 void call_end_slowly(struct port *port, struct calls *calls)

@@ -41,8 +41,10 @@ static void *call_some(void *arg)
             caller->done++;
             continue;
         }
-        if (result == VRD_ERR_INVALID_CAPABILITY || result == VRD_ERR_PEER_GONE)
+        if (result == VRD_ERR_INVALID_CAPABILITY || result == VRD_ERR_PEER_GONE) {
+            support_require(atomic_load(&closing));
             break;
+        }
         support_require(timeout != VRD_FOREVER &&
                         (result == VRD_ERR_TIMEOUT || result == VRD_ERR_ENDPOINT_BUSY));
     }
@@ -120,9 +122,10 @@ static void run(bool shared, void *(*serve_with)(void *), uint32_t calls, bool c
         EXPECT(pthread_join(threads[i], NULL), 0);
         if (!close_beside)
             support_require(callers[i].done > calls / 2);
+    }
+    for (uint32_t i = 0; i < CALLERS && !shared; i++)
         if (callers[i].cap != cap)
             vrd_cap_close(callers[i].cap);
-    }
     vrd_cap_close(client);
     atomic_store(&closing, true);
     vrd_cap_close(cap);
