@@ -179,6 +179,10 @@ def add_setup(table, setup):
             ratio = ns(f"{what}/veridian") / ns(f"{what}/unix seqpacket")
             table.add(what.replace("_", ", "), time_text(ns(f"{what}/veridian")),
                       {"unix seqpacket": f"{ratio:.3g}"})
+    if "revoke/veridian" in setup and "revoke/unix seqpacket" in setup:
+        ratio = ns("revoke/veridian") / ns("revoke/unix seqpacket")
+        table.add("revoke 9000 descendants", time_text(ns("revoke/veridian")),
+                  {"unix seqpacket": f"{ratio:.3g}"})
     for what in ("export", "export_import_use"):
         if f"{what}/veridian" in setup:
             table.add(what.replace("_", ", "), time_text(ns(f"{what}/veridian")), {})

@@ -909,7 +909,7 @@ static int receiver_derive(struct source *source, const struct frame *frame,
         return VRD_ERR_PEER_CORRUPT;
     if (socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    account = receiver_account(datagram->uid, datagram->pid);
+    account = source->revoked ? NULL : receiver_account(datagram->uid, datagram->pid);
     if (!account_allows(account, ACCOUNT_DESCRIPTORS, 1)) {
         revoke_foreign(datagram->fds[0], NOTICE_POLICY);
         account_close(account);

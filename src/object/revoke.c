@@ -22,6 +22,7 @@ static void revoke_say(int fd, enum notice_cause cause)
 
 void revoke_socket(int fd, enum notice_cause cause)
 {
+    socket_mute(fd);
     revoke_say(fd, cause);
     socket_shutdown(fd);
     reactor_sent();
@@ -40,6 +41,7 @@ static int revoke_drain(struct source *source)
 
 static void revoke_source(struct source *source, enum notice_cause cause)
 {
+    source_unwatch(source);          /* or the loop would hear of its end */
     if (source->kind == SOURCE_LINK) /* one to be read, and one to be left for children */
         revoke_say(source->fd, cause);
     revoke_socket(source->fd, cause);

@@ -143,6 +143,8 @@ static int socket_read(int fd, int flags, struct datagram *ret)
 
     ret->n_fds = 0;
     ret->pid = 0;
+    ret->uid = (uid_t)-1;
+    ret->gid = (gid_t)-1;
     ret->pidfd = -1;
     /* ECONNRESET, said once: the other side closed and had not read all. What it had sent is still
      * here, and after that comes the end. */
@@ -204,6 +206,15 @@ bool socket_pending(int fd)
         n = 0;
     errno = saved;
     return n > 0;
+}
+
+void socket_mute(int fd)
+{
+    int saved = errno, off = 0;
+
+    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &off, sizeof(off));
+    setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &off, sizeof(off));
+    errno = saved;
 }
 
 void socket_shutdown(int fd)

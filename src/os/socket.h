@@ -18,7 +18,7 @@ struct datagram {
     size_t len;
     int fds[SOCKET_FDS_MAX]; /* owned by the datagram until taken (-1) */
     size_t n_fds;
-    pid_t pid; /* who sent it, as the kernel says; 0: not known */
+    pid_t pid; /* who sent it, as the kernel says; 0: not known, and no user then */
     uid_t uid;
     gid_t gid;
     int pidfd; /* of the sender, or -1 where the kernel does not give it */
@@ -57,6 +57,12 @@ bool socket_over(int fd);
 
 /* Is there something to read? The cheapest way to find out. */
 bool socket_pending(int fd);
+
+/*
+ * Before the last datagram over a socket: what comes over it need not say who sent it any more. (While
+ * it had to, the first datagram that goes out gives the socket a name, which costs more than to send.)
+ */
+void socket_mute(int fd);
 
 /* Ends the connection for all who hold either end. */
 void socket_shutdown(int fd);
