@@ -222,6 +222,41 @@ static void test_unused_and_moved_on(void **state)
     ends_close(&way);
 }
 
+/* A region moves as it is derived: its maker stays. */
+static void test_a_region(void **state)
+{
+    const uint32_t rights = VRD_RIGHT_READ | VRD_RIGHT_GRANT;
+    struct ends way = ends_new(1);
+    struct vrd_cap_info info;
+    vrd_cap_t region, cap;
+    char *writable, *readable;
+    size_t size;
+
+    (void)state;
+    EXPECT(vrd_region_create(4096, VRD_RIGHT_READ | VRD_RIGHT_WRITE, NULL, &region), 0);
+    EXPECT(vrd_region_map(region, VRD_RIGHT_READ | VRD_RIGHT_WRITE, (void **)&writable, &size), 0);
+    strcpy(writable, "written before");
+    EXPECT(vrd_cap_derive(region, rights, &cap), 0);
+    for (int i = 0; i < 5; i++) {
+        EXPECT(vrd_send(way.send, "", 0), 0);
+        EXPECT(carry_try(way.send, &cap, 1, 0), VRD_ERR_CHANNEL_FULL);
+        EXPECT(vrd_receive(way.receive, NULL, 0), 0);
+        carry_one(way.send, cap);
+        expect_gone(cap);
+        cap = take_one(way.receive);
+        EXPECT(vrd_cap_info(cap, &info), 0);
+        EXPECT(info.kind, VRD_OBJECT_REGION);
+        EXPECT(info.rights, rights);
+    }
+    EXPECT(vrd_region_map(cap, VRD_RIGHT_READ, (void **)&readable, &size), 0);
+    EXPECT(strcmp(readable, "written before"), 0);
+    EXPECT(vrd_region_unmap(cap), 0);
+    EXPECT(vrd_cap_close(cap), 0);
+    EXPECT(vrd_region_unmap(region), 0);
+    EXPECT(vrd_cap_close(region), 0);
+    ends_close(&way);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_to_send),
@@ -230,6 +265,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_one_to_four),
                      SUPPORT_TEST(test_with_data_of_all_sizes),
                      SUPPORT_TEST(test_unused_and_moved_on),
+                     SUPPORT_TEST(test_a_region),
                      { 0 },
                  },
              .warm_up = channels_warm_up);
