@@ -132,6 +132,129 @@ static int run_revoke_all(struct operation_state *state)
     return vrd_cap_revoke(state->receive);
 }
 
+/* ---- capabilities in messages ----------------------------------------------------------------------- */
+
+static void prepare_derived_to_give(struct operation_state *state)
+{
+    prepare_linked(state);
+    support_require_equal(
+        vrd_cap_derive(state->send, VRD_RIGHT_SEND | VRD_RIGHT_GRANT, &state->imported), 0);
+}
+
+/* Sends what is held in `imported`; the number is gone with it, or still good. */
+static int run_give(struct operation_state *state)
+{
+    const struct vrd_message message = {
+        .data = state->data, .len = 8, .n_caps = 1, .caps = { state->imported }
+    };
+    const int result = state->imported ? vrd_send_message(state->send, &message, TIMEOUT) : 0;
+
+    if (result == 0)
+        state->imported = VRD_CAP_NONE;
+    return result;
+}
+
+static void prepare_given(struct operation_state *state)
+{
+    prepare_derived_to_give(state);
+    support_require_equal(run_give(state), 0);
+}
+
+static int run_take(struct operation_state *state)
+{
+    struct vrd_message message = { .data = state->data, .size = sizeof state->data, .max_caps = 4 };
+    const int result = vrd_receive_message(state->receive, &message, TIMEOUT);
+
+    if (result == 0 && message.n_caps > 0)
+        state->imported = message.caps[0];
+    return result;
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------------- */
+
+static int run_endpoint(struct operation_state *state)
+{
+    uint64_t id;
+
+    return state->send ? 0 : vrd_endpoint_create(&id, &state->send);
+}
+
+static void prepare_endpoint(struct operation_state *state)
+{
+    support_require_equal(run_endpoint(state), 0);
+}
+
+/* One that nobody is there to answer. */
+static int run_call(struct operation_state *state)
+{
+    return (int)vrd_call(state->send, state->data, 8, state->data, 8, TIMEOUT);
+}
+
+static void prepare_called(struct operation_state *state)
+{
+    prepare_endpoint(state);
+    support_require_equal(run_call(state), VRD_ERR_TIMEOUT);
+}
+
+static int run_receive_call(struct operation_state *state)
+{
+    struct vrd_message request = { .data = state->data, .size = sizeof state->data };
+
+    return state->imported
+               ? 0
+               : vrd_receive_call(state->send, &request, &state->imported, TIMEOUT);
+}
+
+static void prepare_reply(struct operation_state *state)
+{
+    prepare_called(state);
+    support_require_equal(run_receive_call(state), 0);
+}
+
+static int run_reply_big(struct operation_state *state)
+{
+    const vrd_cap_t reply = state->imported;
+
+    state->imported = VRD_CAP_NONE; /* used up, whatever happens */
+    return reply ? vrd_reply(reply, state->data, sizeof state->data) : 0;
+}
+
+/* ---- other people's loops ------------------------------------------------------------------------------- */
+
+static int run_cap_fd(struct operation_state *state)
+{
+    return vrd_cap_fd(state->receive);
+}
+
+static void prepare_cap_fd(struct operation_state *state)
+{
+    prepare_linked(state);
+    support_require(run_cap_fd(state) >= 0);
+}
+
+static int run_receive_empty(struct operation_state *state)
+{
+    const ssize_t result = vrd_receive_async(state->receive, state->data, sizeof state->data);
+
+    return result == VRD_ERR_CHANNEL_EMPTY ? 0 : (int)result;
+}
+
+static int run_waitset(struct operation_state *state)
+{
+    const struct vrd_event what = { .cap = state->receive };
+    struct vrd_event event;
+    struct vrd_waitset *set;
+    int result = vrd_waitset_new(&set);
+
+    if (result < 0)
+        return result;
+    result = vrd_waitset_add(set, &what);
+    if (result == 0)
+        result = vrd_waitset_wait(set, &event, 1, TIMEOUT);
+    vrd_waitset_free(set);
+    return result;
+}
+
 const struct operation operations[] = {
     { "create", NULL, run_create },
     { "first send", prepare_channel, run_send },
@@ -151,6 +274,15 @@ const struct operation operations[] = {
     { "revoke", prepare_derived, run_revoke },
     { "revoke all", prepare_derived, run_revoke_all },
     { "receive from an import", prepare_sent_imported, run_receive },
+    { "give a capability", prepare_derived_to_give, run_give },
+    { "take a capability", prepare_given, run_take },
+    { "endpoint", NULL, run_endpoint },
+    { "call", prepare_endpoint, run_call },
+    { "receive a call", prepare_called, run_receive_call },
+    { "big reply", prepare_reply, run_reply_big },
+    { "descriptor", prepare_linked, run_cap_fd },
+    { "nothing there, with a descriptor", prepare_cap_fd, run_receive_empty },
+    { "waitset", prepare_linked, run_waitset },
     { 0 },
 };
 
@@ -170,7 +302,7 @@ static void require_clear(const char *name, const char *when, int result)
 
 static void close_all(const struct operation_state *state)
 {
-    const vrd_cap_t caps[] = { state->send, state->receive, state->imported };
+    const vrd_cap_t caps[] = { state->imported, state->send, state->receive };
 
     for (size_t i = 0; i < sizeof caps / sizeof caps[0]; i++) {
         const int result = caps[i] ? vrd_cap_close(caps[i]) : 0;
