@@ -176,13 +176,11 @@ static bool port_spin(struct port *port, const struct port_wait *wait, int64_t s
 /* The other side runs on this CPU: let it. */
 static bool port_yield(struct port *port, const struct port_wait *wait)
 {
-    for (int i = 0; i < YIELDS; i++) {
-        if (!cpu_yield_cheaply())
-            return false;
-        if (port_look(port, wait))
-            return true;
-    }
-    return false;
+    bool found = port_look(port, wait);
+
+    for (int i = 0; i < YIELDS && !found && cpu_yield_cheaply(); i++)
+        found = port_look(port, wait);
+    return found;
 }
 
 static void port_learn(struct port *port, int64_t waited)

@@ -200,9 +200,7 @@ static int run_receive_call(struct operation_state *state)
 {
     struct vrd_message request = { .data = state->data, .size = sizeof state->data };
 
-    return state->imported
-               ? 0
-               : vrd_receive_call(state->send, &request, &state->imported, TIMEOUT);
+    return state->imported ? 0 : vrd_receive_call(state->send, &request, &state->imported, TIMEOUT);
 }
 
 static void prepare_reply(struct operation_state *state)

@@ -4,7 +4,7 @@
  * of a machine that has run out. A seccomp filter hands each call of the child, in all its threads,
  * to this process to decide.
  *
- * ctest: no-asan no-tsan timeout=300
+ * ctest: no-asan no-tsan timeout=500
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -232,7 +232,7 @@ static void test_each_system_call(void **state)
 
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
-                     SUPPORT_TEST_TIMEOUT(test_each_system_call, 240),
+                     SUPPORT_TEST_TIMEOUT(test_each_system_call, 400),
                      { 0 },
                  },
              .warm_up = support_warm_up_channel);
