@@ -180,6 +180,7 @@ VRD_API int vrd_cap_import(int fd, vrd_cap_t *ret);
 
 VRD_END_DECLS
 
-#include <veridian/name.h> /* publish and connect */
+#include <veridian/inbox.h> /* vrd_cap_grant */
+#include <veridian/name.h>  /* vrd_publish, vrd_connect */
 
 #endif

@@ -10,10 +10,12 @@
 #include <veridian/channel.h>
 #include <veridian/endpoint.h>
 #include <veridian/error.h>
+#include <veridian/inbox.h>
 #include <veridian/message.h>
 #include <veridian/name.h>
 #include <veridian/process.h>
 #include <veridian/region.h>
+#include <veridian/syscall.h>
 #include <veridian/types.h>
 #include <veridian/waitset.h>
 

@@ -342,25 +342,34 @@ static int export_region(vrd_cap_t cap, uint32_t rights, int *ret_fd)
     return r;
 }
 
-int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
+static int export_any(vrd_cap_t cap, uint32_t rights, bool kept, int *ret_fd)
 {
     struct port *port;
     int r;
 
-    if (ret_fd && (rights & VRD_RIGHT_READ))
+    if (rights & VRD_RIGHT_READ)
         return export_region(cap, rights, ret_fd);
-    if (!ret_fd || (rights & ~RIGHTS_ALL) != 0 ||
-        (rights & (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE)) == 0)
+    if ((rights & ~RIGHTS_ALL) != 0 || (rights & (VRD_RIGHT_SEND | VRD_RIGHT_RECEIVE)) == 0)
         return VRD_ERR_INVALID_ARGUMENT;
     port = grant_enter(cap, rights, &r);
     if (!port)
         return r;
-    r = export_held(port, rights, false, ret_fd);
+    r = export_held(port, rights, kept, ret_fd);
     if (r == 0 && port->kind == PORT_RECEIVER)
         port_close(port);
     else
         gate_leave(port);
     return r;
+}
+
+int vrd_cap_export(vrd_cap_t cap, uint32_t rights, int *ret_fd)
+{
+    return ret_fd ? export_any(cap, rights, false, ret_fd) : VRD_ERR_INVALID_ARGUMENT;
+}
+
+int passing_invite(vrd_cap_t cap, uint32_t rights, int *ret_fd)
+{
+    return export_any(cap, rights, true, ret_fd);
 }
 
 /* --- move ------------------------------------------------------------------------------------- */

@@ -30,7 +30,7 @@ struct ring_message message_out(const struct vrd_message *message)
                                   .flags = message->flags };
 }
 
-static int message_send(vrd_cap_t cap, struct ring_message *out, int64_t timeout_ns)
+int message_send(vrd_cap_t cap, struct ring_message *out, int64_t timeout_ns)
 {
     int r;
     struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);

@@ -15,6 +15,9 @@ int message_check_send(const struct vrd_message *message);
 
 struct ring_message message_out(const struct vrd_message *message);
 
+/* Through a capability with SEND; takes and gives back its pin. Errors as vrd_send_timed. */
+int message_send(vrd_cap_t cap, struct ring_message *out, int64_t timeout_ns);
+
 /* What came over `link`; NULL: as an answer, whose source is not told. With carry_in for the rest. */
 static inline void message_in(struct vrd_message *message, const struct ring_message *in,
                               const struct link *link)

@@ -8,6 +8,7 @@
 #include <veridian/name.h>
 
 #include "api/gate.h"
+#include "api/name.h"
 #include "api/passing.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -100,25 +101,9 @@ static int greeting_read(int fd, struct frame *ret)
     return ret->type == FRAME_GREETING_SEND ? 0 : VRD_ERR_PEER_CORRUPT;
 }
 
-static int connect_meet(int fd, int64_t deadline, vrd_cap_t *ret)
+int name_reach(const char *name, int *ret_fd)
 {
-    struct frame greeting;
-    int r;
-
-    if (!wait_until(fd, deadline))
-        return VRD_ERR_TIMEOUT;
-    r = greeting_read(fd, &greeting);
-    if (r == 0 && socket_adopt(fd) < 0)
-        r = VRD_ERR_PEER_GONE;
-    return r < 0 ? r : passing_import(&greeting, fd, ret);
-}
-
-/* One attempt. VRD_ERR_ENDPOINT_NOT_FOUND and _ENDPOINT_BUSY may be different soon. */
-static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
-{
-    fd_auto fd = -1;
-    int64_t answer;
-    int r = listener_connect(name, &fd);
+    int r = listener_connect(name, ret_fd);
 
     if (r == -ENOENT || r == -ECONNREFUSED || r == -ENOTDIR)
         return VRD_ERR_ENDPOINT_NOT_FOUND;
@@ -128,9 +113,32 @@ static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
         return VRD_ERR_PERMISSION_DENIED;
     if (r < 0)
         return r == -EPROTOTYPE ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
-    answer = clock_deadline(ANSWER_NS);
-    r = connect_meet(fd, deadline > answer ? deadline : answer, ret);
-    return r == VRD_ERR_PEER_GONE ? VRD_ERR_ENDPOINT_NOT_FOUND : r; /* it went away just now */
+    return 0;
+}
+
+int name_meet(int fd, int64_t deadline, vrd_cap_t *ret)
+{
+    int64_t answer = clock_deadline(ANSWER_NS);
+    struct frame greeting;
+    int r;
+
+    if (!wait_until(fd, deadline > answer ? deadline : answer))
+        return VRD_ERR_TIMEOUT;
+    r = greeting_read(fd, &greeting);
+    if (r == 0 && socket_adopt(fd) < 0)
+        r = VRD_ERR_PEER_GONE;
+    if (r == 0)
+        r = passing_import(&greeting, fd, ret);
+    return r == VRD_ERR_PEER_GONE ? VRD_ERR_ENDPOINT_NOT_FOUND : r;
+}
+
+/* One attempt. VRD_ERR_ENDPOINT_NOT_FOUND and _ENDPOINT_BUSY may be different soon. */
+static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
+{
+    fd_auto fd = -1;
+    int r = name_reach(name, &fd);
+
+    return r < 0 ? r : name_meet(fd, deadline, ret);
 }
 
 static bool connect_may_wait(int r)

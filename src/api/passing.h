@@ -15,6 +15,11 @@ struct frame;
 int passing_derive(vrd_cap_t cap, uint32_t rights, int *ret_fd, struct frame *ret_greeting);
 
 /*
+ * As vrd_cap_export, for who accepts it with passing_accept.
+ */
+int passing_invite(vrd_cap_t cap, uint32_t rights, int *ret_fd);
+
+/*
  * Makes an invitation with all the rights of `cap`, for a message to carry. Until passing_moved or
  * passing_kept the capability is as before, but cannot be moved again, and with RECEIVE finds nothing to
  * receive. 0; PERMISSION_DENIED: no GRANT; RESOURCE_BUSY: on its way already, or as vrd_cap_export.

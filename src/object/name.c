@@ -54,6 +54,7 @@ static atomic_bool visited; /* there may be visitors */
  * may withdraw its own. Before the control lock.
  */
 static pthread_mutex_t asking = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
+static bool in_allow; /* with it held: this thread is the one that asks */
 
 /* --- one name: control lock held -------------------------------------------------------------- */
 
@@ -177,6 +178,18 @@ static struct visitor *visitor_first(void)
     return list_empty(&visitors) ? NULL : list_entry(visitors.next, struct visitor, node);
 }
 
+/* `asking` is held. */
+static bool allow_call(const struct vrd_publish_options *options, const struct vrd_source *who)
+{
+    const bool nested = in_allow;
+    bool allowed;
+
+    in_allow = true;
+    allowed = !options->allow || options->allow(who, options->user);
+    in_allow = nested;
+    return allowed;
+}
+
 /* Asks about one. False: there is none. */
 static bool name_ask(void)
 {
@@ -197,7 +210,7 @@ static bool name_ask(void)
     control_unlock();
     if (serial == 0)
         return false;
-    allowed = options.allow(&who, options.user);
+    allowed = allow_call(&options, &who);
     control_lock();
     visitor = visitor_first();
     if (visitor && visitor->serial == serial) { /* else it has gone with its name */
@@ -214,15 +227,49 @@ static bool name_ask(void)
     return true;
 }
 
+/* Gives `asking` back, and sees to those who came meanwhile. */
+static void asking_end(void)
+{
+    pthread_mutex_unlock(&asking);
+    name_admit();
+}
+
 void name_admit(void)
 {
-    if (!atomic_load_explicit(&visited, memory_order_relaxed))
-        return;
-    if (pthread_mutex_trylock(&asking) != 0) /* whoever has it goes on to the last */
-        return;
-    while (name_ask())
-        ;
-    pthread_mutex_unlock(&asking);
+    /* pairs with itself: who finds the lock taken is seen by its holder, after giving it back */
+    while (atomic_load_explicit(&visited, memory_order_relaxed)) {
+        atomic_thread_fence(memory_order_seq_cst);
+        if (pthread_mutex_trylock(&asking) != 0)
+            return;
+        if (in_allow) { /* which uses the library */
+            pthread_mutex_unlock(&asking);
+            return;
+        }
+        while (name_ask())
+            ;
+        pthread_mutex_unlock(&asking);
+        atomic_thread_fence(memory_order_seq_cst);
+    }
+}
+
+int name_judge(const char *text, const struct vrd_source *who)
+{
+    struct vrd_publish_options options;
+    const struct name *name;
+    bool allowed = false;
+
+    pthread_mutex_lock(&asking);
+    control_lock();
+    name = name_find(text);
+    if (name)
+        options = name->options;
+    control_unlock();
+    if (name)
+        allowed = allow_call(&options, who);
+    asking_end();
+    if (!name)
+        return VRD_ERR_ENDPOINT_NOT_FOUND;
+    return allowed ? 0 : VRD_ERR_PERMISSION_DENIED;
 }
 
 /* --- publishing ------------------------------------------------------------------------------- */
@@ -294,8 +341,18 @@ int name_withdraw(const char *text)
     if (name)
         name_remove(name);
     control_unlock();
-    pthread_mutex_unlock(&asking);
+    asking_end();
     return name ? 0 : VRD_ERR_ENDPOINT_NOT_FOUND;
+}
+
+bool name_is_own(const char *text)
+{
+    bool own;
+
+    control_lock();
+    own = name_find(text) != NULL;
+    control_unlock();
+    return own;
 }
 
 void name_forget(vrd_cap_t cap)
@@ -313,6 +370,7 @@ void name_after_fork(void)
     pthread_mutex_t fresh = PTHREAD_RECURSIVE_MUTEX_INITIALIZER_NP;
 
     asking = fresh; /* its holder may have stayed in the parent */
+    in_allow = false;
     while (!list_empty(&names))
         name_free(list_entry(names.next, struct name, node));
 }

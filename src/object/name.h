@@ -23,6 +23,15 @@ int name_publish(vrd_cap_t cap, const char *text, const struct vrd_publish_optio
 /* VRD_ERR_ENDPOINT_NOT_FOUND: not one of ours. */
 int name_withdraw(const char *text);
 
+/* Is it one of ours? */
+bool name_is_own(const char *text);
+
+/*
+ * Asks the `allow` of one of our names about somebody. VRD_ERR_PERMISSION_DENIED: it says no;
+ * VRD_ERR_ENDPOINT_NOT_FOUND: not one of ours.
+ */
+int name_judge(const char *text, const struct vrd_source *who);
+
 /* The capability is being closed. Control lock held. */
 void name_forget(vrd_cap_t cap);
 

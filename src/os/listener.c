@@ -181,7 +181,7 @@ void listener_remove(const char *name, uint64_t file)
         unlinkat(dir, name, 0);
 }
 
-static int peer_of(int fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid)
+int listener_peer(int fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid)
 {
     struct ucred peer;
     socklen_t len = sizeof(peer);
@@ -201,7 +201,7 @@ int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *
 
     if (accepted < 0)
         return -errno;
-    r = peer_of(accepted, ret_pid, ret_uid, ret_gid);
+    r = listener_peer(accepted, ret_pid, ret_uid, ret_gid);
     if (r < 0)
         return r;
     *ret_fd = fd_take(&accepted);
@@ -213,13 +213,6 @@ int listener_connect(const char *name, int *ret_fd)
     fd_auto dir = directory_open(false);
 
     return dir < 0 ? dir : socket_connect(dir, name, ret_fd);
-}
-
-int listener_peer(int fd, pid_t *ret_pid, uid_t *ret_uid)
-{
-    gid_t gid;
-
-    return peer_of(fd, ret_pid, ret_uid, &gid);
 }
 
 int listener_watch(void)

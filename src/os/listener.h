@@ -34,8 +34,8 @@ int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *
  */
 int listener_connect(const char *name, int *ret_fd);
 
-/* Who listens at the other end of a connection made by listener_connect? 0 or -errno. */
-int listener_peer(int fd, pid_t *ret_pid, uid_t *ret_uid);
+/* Who listens, or has connected, at the other end of a connection? 0 or -errno. */
+int listener_peer(int fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid);
 
 /* A descriptor that becomes readable when a name may have appeared, or -errno. */
 int listener_watch(void);
