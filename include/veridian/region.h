@@ -152,7 +152,8 @@ VRD_API int vrd_region_unmap(vrd_cap_t cap);
  *                 who held the memory before may still read it
  *  COPY_ON_WRITE  of a frozen region or a snapshot, which this freezes: WRITE for a copy of the holder's own:
  *                 pages that it writes become its private memory, in its own mapping
- * `target`: 0 or the own pid. For another process, see vrd_cap_grant.
+ * `target`: 0 or the own pid; what it makes is passed on as any capability is. No other process can be
+ * reached by its pid today.
  *  INVALID_CAPABILITY     not a capability of this process
  *  INVALID_MEMORY_REGION  not a region; COPY_ON_WRITE, not a snapshot
  *  PERMISSION_DENIED      `cap` lacks GRANT; MOVE, `cap` is not the maker's
