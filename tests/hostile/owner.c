@@ -8,12 +8,13 @@
 #include "peer.h"
 #include "support/support.h"
 
-void owner_init(struct owner *owner, uint32_t slots)
+static void owner_init_object(struct owner *owner, uint32_t slots, enum vrd_object_kind object)
 {
     const struct frame greeting = { .type = FRAME_GREETING_SEND,
                                     .slots = slots,
                                     .max_message = 1 << 20,
-                                    .rights = VRD_RIGHT_SEND };
+                                    .rights = VRD_RIGHT_SEND,
+                                    .object = (uint16_t)object };
     struct datagram datagram;
     struct frame hello;
     int pair[2];
@@ -34,6 +35,11 @@ void owner_init(struct owner *owner, uint32_t slots)
     support_require_equal(segment_create(LAYOUT_RECEIVER_SIZE, &owner->own, &owner->own_fd), 0);
 }
 
+void owner_init(struct owner *owner, uint32_t slots)
+{
+    owner_init_object(owner, slots, VRD_OBJECT_CHANNEL);
+}
+
 void owner_deinit(struct owner *owner)
 {
     support_require_equal(vrd_cap_close(owner->cap), 0);
@@ -51,13 +57,24 @@ void owner_welcome(struct owner *owner)
     support_require_equal(raw_send_frame(owner->tether, &welcome, &owner->own_fd, 1), 0);
 }
 
-void owner_linked(struct owner *owner, uint32_t slots)
+static void owner_meet(struct owner *owner)
 {
-    owner_init(owner, slots);
     owner_welcome(owner);
     support_require_equal(vrd_send_timed(owner->cap, "", 0, 0), 0);
     support_require_equal(vrd_send_timed(owner->cap, "", 0, 0), 0);
     owner_memory(owner)->cursor = 2;
+}
+
+void owner_linked(struct owner *owner, uint32_t slots)
+{
+    owner_init(owner, slots);
+    owner_meet(owner);
+}
+
+void owner_linked_endpoint(struct owner *owner, uint32_t slots)
+{
+    owner_init_object(owner, slots, VRD_OBJECT_ENDPOINT);
+    owner_meet(owner);
 }
 
 struct receiver_segment *owner_memory(const struct owner *owner)

@@ -31,6 +31,9 @@ void owner_welcome(struct owner *owner);
 /* owner_init and owner_welcome, and the sender has sent one message and knows. */
 void owner_linked(struct owner *owner, uint32_t slots);
 
+/* The same where what the sender holds is an endpoint's. */
+void owner_linked_endpoint(struct owner *owner, uint32_t slots);
+
 struct receiver_segment *owner_memory(const struct owner *owner);
 
 #endif
