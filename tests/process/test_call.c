@@ -7,6 +7,7 @@
  */
 #include "process/endpoints.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
@@ -403,6 +404,23 @@ static void test_both_sides_sleep(void **state)
     EXPECT(vrd_cap_close(cap), 0);
 }
 
+/* Before Linux 5.16 nobody can sleep on several words: replies are rung over the tether then. */
+static int role_old_kernel(struct support_role_args *args)
+{
+    (void)args;
+    support_refuse_syscall(SYS_futex_waitv, ENOSYS);
+    test_both_sides_sleep(NULL);
+    test_many_threads_on_one_capability(NULL);
+    test_forked_clients(NULL);
+    return 0;
+}
+
+static void test_on_an_old_kernel(void **state)
+{
+    (void)state;
+    support_wait_exit(support_spawn_role("old-kernel", NULL, 0, NULL), 0);
+}
+
 /* ---- what comes with a call ------------------------------------------------------------------------ */
 
 static int call_with_message(void *arg)
@@ -486,6 +504,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_many_threads_on_one_capability),
                      SUPPORT_TEST_TIMEOUT(test_on_one_cpu, 120),
                      SUPPORT_TEST(test_both_sides_sleep),
+                     SUPPORT_TEST(test_on_an_old_kernel),
                      SUPPORT_TEST(test_opcode_flags_and_source),
                      SUPPORT_TEST(test_badges_tell_clients_apart),
                      { 0 },
@@ -494,6 +513,7 @@ SUPPORT_MAIN(.tests =
                  (const struct support_role[]){
                      { "client", role_client },
                      { "server", role_server },
+                     { "old-kernel", role_old_kernel },
                      { 0 },
                  },
              .warm_up = channels_warm_up)
