@@ -1007,6 +1007,23 @@ static void receiver_revoked(struct node *right)
     }
 }
 
+/* Reads what waits in the sockets that confer `right`, but for one (or NULL). */
+static void receiver_read_all(struct node *right, const struct source *but)
+{
+    struct list *next;
+
+    for (struct list *held = right->sockets.next; held != &right->sockets; held = next) {
+        struct source *source = list_entry(held, struct source, held);
+        int r = 0;
+
+        for (int i = 0; i < FETCHES && r == 0 && source != but && (i == 0 || !source->drained); i++)
+            r = receiver_drain(source);
+        next = held->next; /* also what was added meanwhile */
+        if (source != but)
+            receiver_drained(source, r);
+    }
+}
+
 /*
  * Whoever asks may have derived over another socket before, since a family has several: all of them
  * are read first.
@@ -1014,16 +1031,8 @@ static void receiver_revoked(struct node *right)
 static void receiver_revoke_asked(struct source *asking)
 {
     struct node *right = asking->right;
-    struct list *next;
 
-    for (struct list *held = right->sockets.next; held != &right->sockets; held = next) {
-        struct source *source = list_entry(held, struct source, held);
-        int r = source != asking ? receiver_drain(source) : 0;
-
-        next = held->next; /* also what was added meanwhile */
-        if (source != asking)
-            receiver_drained(source, r);
-    }
+    receiver_read_all(right, asking);
     revoke_below(asking->port, right, false);
     receiver_revoked(right);
 }
@@ -1060,6 +1069,8 @@ void receiver_revoke(struct port *port, bool too)
     struct receiver *rx = &port->receiver;
 
     control_lock();
+    if (!too && rx->ours) /* what was derived may be waiting there, unread */
+        receiver_read_all(&rx->tree, NULL);
     revoke_below(port, &rx->tree, too);
     control_unlock();
     receiver_adopt(port);

@@ -696,6 +696,29 @@ static void test_forged_and_stale_numbers(void **state)
     ends_close(&ends);
 }
 
+/* An endpoint that has not received anything yet has not read what was derived from it. */
+static void test_endpoint_before_its_first_use(void **state)
+{
+    vrd_cap_t endpoint, used, unused, deeper;
+    uint64_t id;
+
+    (void)state;
+    EXPECT(vrd_endpoint_create(&id, &endpoint), 0);
+    EXPECT(vrd_cap_derive(endpoint, VRD_RIGHT_SEND, &used), 0);
+    EXPECT(vrd_cap_derive(endpoint, VRD_RIGHT_SEND | VRD_RIGHT_GRANT, &unused), 0);
+    EXPECT(vrd_cap_derive(unused, VRD_RIGHT_SEND, &deeper), 0);
+    EXPECT(vrd_send(used, "x", 1), 0);
+    EXPECT(vrd_cap_revoke(endpoint), 0);
+    EXPECT(vrd_send(used, "y", 1), VRD_ERR_REVOKED);
+    EXPECT(vrd_send(unused, "y", 1), VRD_ERR_REVOKED);
+    EXPECT(vrd_send(deeper, "y", 1), VRD_ERR_REVOKED);
+    EXPECT(vrd_send(endpoint, "z", 1), 0); /* itself it keeps */
+    EXPECT(vrd_cap_close(used), 0);
+    EXPECT(vrd_cap_close(unused), 0);
+    EXPECT(vrd_cap_close(deeper), 0);
+    EXPECT(vrd_cap_close(endpoint), 0);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_descendants_go_and_all_others_stay),
@@ -718,6 +741,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_notices_tell_what_was_lost),
                      SUPPORT_TEST(test_a_closed_object_is_a_loss_too),
                      SUPPORT_TEST(test_forged_and_stale_numbers),
+                     SUPPORT_TEST(test_endpoint_before_its_first_use),
                      { 0 },
                  },
              .roles = (const struct support_role[]){ { "middle", role_middle },
