@@ -50,8 +50,8 @@ VRD_API int vrd_waitset_new(struct vrd_waitset **ret);
 VRD_API void vrd_waitset_free(struct vrd_waitset *set);
 
 /*
- * Adds a capability (READY is implied) or a descriptor, with what to be told of it. What is closed
- * leaves the set by itself.
+ * Adds a capability (READY is implied) or a descriptor, with what to be told of it. A capability that
+ * is closed leaves the set by itself; a descriptor is removed before it is closed.
  *  INVALID_CAPABILITY  not a capability of this process
  *  INVALID_ARGUMENT    neither, or both; unknown events; a descriptor that cannot be waited for
  *  RESOURCE_BUSY       it is in the set already

@@ -15,7 +15,7 @@
 #include "object/reactor.h"
 #include "object/ready.h"
 #include "os/fd.h"
-#include "os/pollset.h"
+#include "os/loop.h"
 
 #define EVENTS_FD (VRD_EVENT_READABLE | VRD_EVENT_WRITABLE | VRD_EVENT_HANGUP)
 #define EVENTS_CAP VRD_EVENT_READY
@@ -23,19 +23,20 @@
 #define REACTOR UINT64_MAX /* the token of the process's own loop, in no-thread mode */
 #define BATCH 64
 
-_Static_assert(VRD_EVENT_READABLE == POLLSET_IN && VRD_EVENT_WRITABLE == POLLSET_OUT &&
-                   VRD_EVENT_HANGUP == POLLSET_HANGUP,
+_Static_assert(VRD_EVENT_READABLE == FD_IN && VRD_EVENT_WRITABLE == FD_OUT &&
+                   VRD_EVENT_HANGUP == FD_HANGUP,
                "handed through");
 
 /* A place in the set: free while `serial` is 0. Tokens are (serial, place). */
 struct item {
     struct vrd_event what;
+    int fd; /* that is watched */
     uint32_t serial;
 };
 
 struct vrd_waitset {
-    pthread_mutex_t lock; /* over what follows but for `set` */
-    int set;
+    pthread_mutex_t lock; /* over what follows, but for waiting on the loop's descriptor */
+    struct loop *loop;
     struct item *items;
     uint32_t size;
     uint32_t serial;
@@ -72,10 +73,9 @@ int vrd_waitset_new(struct vrd_waitset **ret)
     if (!set)
         return VRD_ERR_OUT_OF_MEMORY;
     pthread_mutex_init(&set->lock, NULL);
-    set->set = pollset_open();
-    r = set->set < 0 ? set->set : 0;
+    r = loop_open(&set->loop);
     if (r == 0 && reactor_threadless())
-        r = pollset_add(set->set, reactor_fd(), POLLSET_IN, REACTOR);
+        r = loop_add(set->loop, reactor_fd(), REACTOR);
     if (r < 0) {
         vrd_waitset_free(set);
         return error_from_errno(-r);
@@ -88,7 +88,8 @@ void vrd_waitset_free(struct vrd_waitset *set)
 {
     if (!set)
         return;
-    fd_close(&set->set);
+    if (set->loop)
+        loop_close(set->loop);
     pthread_mutex_destroy(&set->lock);
     free(set->items);
     free(set);
@@ -108,15 +109,54 @@ static struct item *item_find(struct vrd_waitset *set, const struct vrd_event *w
     return NULL;
 }
 
-/* Capabilities that were closed have left the set; their numbers never come back. */
-static void items_sweep(struct vrd_waitset *set)
+/* A capability that was closed has left the set; its number never comes back. */
+static bool item_gone(const struct item *item)
 {
     struct vrd_cap_info info;
 
-    for (uint32_t i = 0; i < set->size; i++)
-        if (set->items[i].serial != 0 && set->items[i].what.cap != VRD_CAP_NONE &&
-            vrd_cap_info(set->items[i].what.cap, &info) == VRD_ERR_INVALID_CAPABILITY)
-            set->items[i].serial = 0;
+    return item->what.cap != VRD_CAP_NONE &&
+           vrd_cap_info(item->what.cap, &info) == VRD_ERR_INVALID_CAPABILITY;
+}
+
+static uint64_t item_token(const struct vrd_waitset *set, const struct item *item)
+{
+    return (uint64_t)item->serial << 32 | (uint64_t)(item - set->items);
+}
+
+/*
+ * The loop holds on to a descriptor of this number. If that is one that has left the set, it lets go.
+ * (Only io_uring keeps what was closed.) False: it is in use.
+ */
+static bool items_release(struct vrd_waitset *set, int fd)
+{
+    struct item *left = NULL;
+
+    for (uint32_t i = 0; i < set->size; i++) {
+        struct item *item = &set->items[i];
+
+        if (item->serial == 0 || item->fd != fd)
+            continue;
+        if (!item_gone(item))
+            return false;
+        left = item;
+    }
+    if (!left)
+        return false;
+    loop_remove(set->loop, fd, item_token(set, left));
+    left->serial = 0;
+    return true;
+}
+
+static void items_sweep(struct vrd_waitset *set)
+{
+    for (uint32_t i = 0; i < set->size; i++) {
+        struct item *item = &set->items[i];
+
+        if (item->serial != 0 && item_gone(item)) {
+            items_release(set, item->fd);
+            item->serial = 0;
+        }
+    }
 }
 
 static struct item *item_free(struct vrd_waitset *set)
@@ -153,29 +193,37 @@ static struct item *item_place(struct vrd_waitset *set, const struct vrd_event *
     return item;
 }
 
+/* 0 or -errno. */
+static int set_watch(struct vrd_waitset *set, const struct item *item)
+{
+    unsigned events = item->what.cap != VRD_CAP_NONE ? FD_IN : item->what.events;
+
+    return loop_add_events(set->loop, item->fd, events, item_token(set, item));
+}
+
 static int set_add(struct vrd_waitset *set, const struct vrd_event *what, int fd)
 {
     struct item *item = item_place(set, what);
-    uint32_t serial = set->serial + 1 != 0 ? set->serial + 1 : 1;
-    uint64_t place;
+    struct item before;
     int r;
 
     if (!item)
         return VRD_ERR_OUT_OF_MEMORY;
-    place = (uint64_t)(item - set->items);
-    r = pollset_add(set->set, fd, what->cap != VRD_CAP_NONE ? POLLSET_IN : what->events,
-                    (uint64_t)serial << 32 | place);
-    if (r == -EEXIST)
-        return VRD_ERR_RESOURCE_BUSY;
+    before = *item;
+    *item = (struct item){ .what = *what, .fd = fd, .serial = ++set->serial ? set->serial : 1 };
+    r = set_watch(set, item);
+    if (r == -EEXIST) {
+        *item = before;
+        if (!items_release(set, fd))
+            return VRD_ERR_RESOURCE_BUSY;
+        return set_add(set, what, fd);
+    }
+    if (r == 0)
+        return 0;
+    *item = before;
     if (r == -EPERM || r == -EBADF || r == -EINVAL || r == -ELOOP)
         return VRD_ERR_INVALID_ARGUMENT;
-    if (r == -ENOSPC)
-        return VRD_ERR_QUOTA_EXCEEDED;
-    if (r < 0)
-        return error_from_errno(-r);
-    set->serial = item->serial = serial;
-    item->what = *what;
-    return 0;
+    return r == -ENOSPC ? VRD_ERR_QUOTA_EXCEEDED : error_from_errno(-r);
 }
 
 int vrd_waitset_add(struct vrd_waitset *set, const struct vrd_event *event)
@@ -198,66 +246,62 @@ int vrd_waitset_add(struct vrd_waitset *set, const struct vrd_event *event)
 int vrd_waitset_remove(struct vrd_waitset *set, const struct vrd_event *event)
 {
     struct item *item;
-    int fd = -1;
 
     if (!set || !event)
         return VRD_ERR_INVALID_ARGUMENT;
     pthread_mutex_lock(&set->lock);
     item = item_find(set, event);
-    if (item) {
+    if (item && !item_gone(item)) /* else its descriptor may be another's by now */
+        loop_remove(set->loop, item->fd, item_token(set, item));
+    if (item)
         item->serial = 0;
-        fd = item->what.cap != VRD_CAP_NONE ? vrd_cap_fd(item->what.cap) : item->what.fd;
-    }
-    if (fd >= 0) /* else it is closed, and has left */
-        pollset_remove(set->set, fd);
     pthread_mutex_unlock(&set->lock);
     return item ? 0 : VRD_ERR_INVALID_ARGUMENT;
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */
 
-/* False: what this token stands for has been removed. */
-static bool event_of(struct vrd_waitset *set, const struct pollset_event *found,
-                     struct vrd_event *ret)
+/* What this token stands for, and what is to be told of it. False: nothing, or it was removed. Lock held. */
+static bool event_of(const struct vrd_waitset *set, uint64_t token, struct vrd_event *ret)
 {
-    uint32_t place = (uint32_t)found->token;
-    bool there;
+    uint32_t place = (uint32_t)token;
+    struct vrd_event event;
 
-    pthread_mutex_lock(&set->lock);
-    there = place < set->size && set->items[place].serial == found->token >> 32;
-    if (there) {
-        *ret = set->items[place].what;
-        ret->events = ret->cap != VRD_CAP_NONE ? VRD_EVENT_READY : found->events;
-    }
-    pthread_mutex_unlock(&set->lock);
-    return there;
+    if (place >= set->size || set->items[place].serial != token >> 32)
+        return false;
+    event = set->items[place].what;
+    event.events = event.cap != VRD_CAP_NONE ? VRD_EVENT_READY : fd_events(event.fd, event.events);
+    if (event.events != 0)
+        *ret = event;
+    return event.events != 0;
 }
 
-/* One look: how many are ready, or VRD_ERR_*. *ret_reactor: the process's own loop is. */
+/* One look: how many are ready? *ret_reactor: the process's own loop is. */
 static int set_look(struct vrd_waitset *set, struct vrd_event *events, size_t n, bool *ret_reactor)
 {
-    struct pollset_event found[BATCH];
-    int count = pollset_collect(set->set, found, n < BATCH ? n : BATCH);
+    uint64_t tokens[BATCH];
+    size_t count;
     int told = 0;
 
-    if (count < 0)
-        return error_from_errno(-count);
     *ret_reactor = false;
-    for (int i = 0; i < count; i++)
-        if (found[i].token == REACTOR)
+    pthread_mutex_lock(&set->lock);
+    count = loop_collect(set->loop, tokens, n < BATCH ? n : BATCH);
+    for (size_t i = 0; i < count; i++)
+        if (tokens[i] == REACTOR)
             *ret_reactor = true;
         else
-            told += event_of(set, &found[i], &events[told]);
+            told += event_of(set, tokens[i], &events[told]);
+    pthread_mutex_unlock(&set->lock);
     return told;
 }
 
-/* What is ready now, also if the loop has to find that out: how many, or VRD_ERR_*. */
+/* What is ready now, also if the process's loop has to find that out: how many? */
 static int set_collect(struct vrd_waitset *set, struct vrd_event *events, size_t n)
 {
     bool reactor;
     int told = set_look(set, events, n, &reactor);
 
-    if (told < 0 || !reactor)
+    if (!reactor)
         return told;
     reactor_serve();
     return told > 0 ? told : set_look(set, events, n, &reactor);
@@ -279,11 +323,11 @@ int vrd_waitset_wait(struct vrd_waitset *set, struct vrd_event *events, size_t n
         int64_t left;
 
         r = set_collect(set, events, n);
-        if (r != 0)
+        if (r > 0)
             return r;
         left = deadline == CLOCK_NEVER ? INT64_MAX : deadline - clock_now();
         if (left <= 0)
             return VRD_ERR_TIMEOUT;
-        fd_wait_for(set->set, left);
+        fd_wait_for(loop_fd(set->loop), left);
     }
 }

@@ -70,6 +70,21 @@ bool fd_readable(int fd)
     return poll(&entry, 1, 0) > 0;
 }
 
+unsigned fd_events(int fd, unsigned events)
+{
+    struct pollfd entry = { .fd = fd,
+                            .events = (short)((events & FD_IN ? POLLIN | POLLRDHUP : 0) |
+                                              (events & FD_OUT ? POLLOUT : 0)) };
+    int saved = errno;
+    int n = poll(&entry, 1, 0);
+
+    errno = saved;
+    if (n <= 0 || (entry.revents & POLLNVAL))
+        return 0;
+    return (entry.revents & POLLIN ? FD_IN : 0U) | (entry.revents & POLLOUT ? FD_OUT : 0U) |
+           (entry.revents & (POLLHUP | POLLRDHUP | POLLERR) ? FD_HANGUP : 0U);
+}
+
 void fd_wait(int fd)
 {
     struct pollfd entry = { .fd = fd, .events = POLLIN };

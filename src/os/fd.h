@@ -44,6 +44,11 @@ uint64_t fd_limit(void);
 /* Is there something to read or a hang-up on `fd`, now? */
 bool fd_readable(int fd);
 
+enum fd_events { FD_IN = 1, FD_OUT = 2, FD_HANGUP = 4 };
+
+/* Which of `events` are there now? HANGUP is always told. 0 also for what is not open. */
+unsigned fd_events(int fd, unsigned events);
+
 /* Waits until `fd` is readable. */
 void fd_wait(int fd);
 

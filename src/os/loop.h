@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "os/fd.h"
+
 struct loop;
 
 struct loop_ops {
@@ -15,7 +17,7 @@ struct loop_ops {
     int (*open)(struct loop **ret); /* 0 or -errno */
     void (*close)(struct loop *loop);
     int (*fd)(const struct loop *loop); /* readable while there is something to collect */
-    int (*add)(struct loop *loop, int fd, uint64_t token); /* 0 or -errno */
+    int (*add)(struct loop *loop, int fd, unsigned events, uint64_t token); /* 0 or -errno */
     void (*remove)(struct loop *loop, int fd, uint64_t token);
     size_t (*collect)(struct loop *loop, uint64_t *tokens, size_t max);
 };
@@ -48,12 +50,18 @@ static inline int loop_fd(const struct loop *loop)
 }
 
 /*
- * Watches `fd` for readability and hang-up. Level-triggered: as long as it lasts, each collect tells
- * `token`.
+ * Watches `fd` for `events` (FD_*) and hang-up. Level-triggered: as long as it lasts, each collect
+ * tells `token`.
  */
+static inline int loop_add_events(struct loop *loop, int fd, unsigned events, uint64_t token)
+{
+    return loop->ops->add(loop, fd, events, token);
+}
+
+/* The same, to read. */
 static inline int loop_add(struct loop *loop, int fd, uint64_t token)
 {
-    return loop->ops->add(loop, fd, token);
+    return loop->ops->add(loop, fd, FD_IN, token);
 }
 
 /* Stops watching; call before closing `fd`. A collect that has returned may still name the token. */

@@ -42,9 +42,11 @@ static int epoll_fd(const struct loop *loop)
     return ((const struct loop_epoll *)loop)->fd;
 }
 
-static int epoll_add(struct loop *loop, int fd, uint64_t token)
+static int epoll_add(struct loop *loop, int fd, unsigned events, uint64_t token)
 {
-    struct epoll_event event = { .events = EPOLLIN, .data.u64 = token };
+    struct epoll_event event = { .events = (events & FD_IN ? (uint32_t)EPOLLIN : 0) |
+                                           (events & FD_OUT ? (uint32_t)EPOLLOUT : 0),
+                                 .data.u64 = token };
 
     return epoll_ctl(epoll_fd(loop), EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }

@@ -35,7 +35,8 @@ struct watch {
     uint64_t token;
     uint64_t id; /* user data of its request: serial and descriptor */
     int fd;
-    bool asked; /* a request is under way */
+    unsigned events; /* FD_* */
+    bool asked;      /* a request is under way */
 };
 
 struct loop_uring {
@@ -114,7 +115,9 @@ static bool uring_ask(struct loop_uring *self, struct watch *watch)
 
     if (!sqe)
         return false;
-    io_uring_prep_poll_add(sqe, watch->fd, POLLIN);
+    io_uring_prep_poll_add(sqe, watch->fd,
+                           (watch->events & FD_IN ? POLLIN : 0U) |
+                               (watch->events & FD_OUT ? POLLOUT : 0U));
     io_uring_sqe_set_data64(sqe, watch->id);
     list_remove(&watch->node);
     watch->asked = true;
@@ -302,7 +305,7 @@ static int uring_watchable(int fd)
     return r;
 }
 
-static int uring_add(struct loop *loop, int fd, uint64_t token)
+static int uring_add(struct loop *loop, int fd, unsigned events, uint64_t token)
 {
     struct loop_uring *self = uring_of(loop);
     struct watch *watch;
@@ -320,6 +323,7 @@ static int uring_add(struct loop *loop, int fd, uint64_t token)
     list_init(&watch->node);
     watch->token = token;
     watch->fd = fd;
+    watch->events = events;
     watch->id = (uint64_t)++self->serial << 32 | (uint32_t)fd;
     self->watches[fd] = watch;
     r = uring_ask(self, watch) ? uring_submit(self) : -EAGAIN;
