@@ -152,16 +152,18 @@ VRD_API int vrd_region_unmap(vrd_cap_t cap);
  *                 who held the memory before may still read it
  *  COPY_ON_WRITE  of a frozen region or a snapshot, which this freezes: WRITE for a copy of the holder's own:
  *                 pages that it writes become its private memory, in its own mapping
- * `target`: 0 or the own pid; what it makes is passed on as any capability is. No other process can be
- * reached by its pid today.
+ * `target`: 0 or the own pid; what it makes is passed on as any capability is. Of another process: it
+ * is given the capability (READ, and WRITE where there is that) over its inbox, see vrd_cap_grant,
+ * whose errors come too; *ret then names the grant, for revoking it. Nothing is moved in this way.
  *  INVALID_CAPABILITY     not a capability of this process
  *  INVALID_MEMORY_REGION  not a region; COPY_ON_WRITE, not a snapshot
  *  PERMISSION_DENIED      `cap` lacks GRANT; MOVE, `cap` is not the maker's
  *  RESOURCE_BUSY          MOVE, somebody else holds the region; or it is to be frozen, and somebody has it
  *                         mapped for writing or a device is writing to it
+ *  NOT_INITIALIZED        for another process, and this one has no inbox
  *  PROCESS_NOT_FOUND      no process `target`
- *  NO_BROKER              there is nobody to hand it to `target`
- *  INVALID_ARGUMENT       no such mode, a negative target, or `ret` is NULL
+ *  NO_BROKER              it has no inbox
+ *  INVALID_ARGUMENT       no such mode, a negative target, MOVE to another process, or `ret` is NULL
  *  REVOKED, PEER_GONE, QUOTA_EXCEEDED, OUT_OF_MEMORY, SYSTEM
  */
 VRD_API int vrd_region_create_capability(vrd_cap_t cap, pid_t target, enum vrd_transfer_mode mode,

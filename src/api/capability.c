@@ -238,7 +238,11 @@ static int derive_region(vrd_cap_t cap, uint32_t rights, vrd_cap_t *ret)
 
     if (!port)
         return r;
-    r = region_derive(port, rights, VRD_TRANSFER_SHARE, ret);
+    r = region_derive(port, rights,
+                      port->region.transfer == VRD_TRANSFER_COPY_ON_WRITE
+                          ? VRD_TRANSFER_COPY_ON_WRITE
+                          : VRD_TRANSFER_SHARE,
+                      ret);
     gate_leave(port);
     return r;
 }

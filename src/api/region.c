@@ -3,14 +3,13 @@
 
 #include <errno.h>
 #include <string.h>
+#include <veridian/inbox.h>
 
 #include "api/gate.h"
 #include "base/arith.h"
 #include "base/error.h"
 #include "object/control.h"
-#include "os/fd.h"
 #include "os/placement.h"
-#include "os/process.h"
 
 #define RIGHTS_ALL (VRD_RIGHT_READ | VRD_RIGHT_WRITE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define HUGE_2_MIB 21
@@ -201,40 +200,54 @@ int vrd_region_info(vrd_cap_t cap, struct vrd_region_info *ret)
 
 /* --- passing it on ---------------------------------------------------------------------------- */
 
-/* Is it a process, and can it be reached? */
-static int target_check(pid_t target)
+static int capability_here(vrd_cap_t cap, enum vrd_transfer_mode mode, vrd_cap_t *ret)
 {
-    int fd;
+    int r;
+    struct port *port = gate_enter_region(cap, VRD_RIGHT_GRANT, &r);
 
-    if (target == 0 || target == control_pid())
-        return 0;
-    fd = process_open(target);
-    if (fd == -ESRCH)
-        return VRD_ERR_PROCESS_NOT_FOUND;
-    fd_close(&fd);
-    return VRD_ERR_NO_BROKER;
+    if (!port)
+        return r;
+    r = mode == VRD_TRANSFER_MOVE ? region_move(port, ret)
+                                  : region_derive(port, region_rights(port, mode), mode, ret);
+    if (r == 0 && mode == VRD_TRANSFER_MOVE)
+        port_close(port);
+    else
+        gate_leave(port);
+    return r;
+}
+
+/* Over its inbox: what is granted is derived from one made here, which is not needed any more then. */
+static int capability_there(vrd_cap_t cap, pid_t target, enum vrd_transfer_mode mode,
+                            vrd_cap_t *ret)
+{
+    struct vrd_cap_info info;
+    vrd_cap_t made;
+    int r;
+
+    if (mode == VRD_TRANSFER_MOVE) /* a grant can be revoked, and what was moved cannot */
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = capability_here(cap, mode, &made);
+    if (r < 0)
+        return r;
+    r = vrd_cap_info(made, &info);
+    if (r == 0)
+        r = vrd_cap_grant(made, target, info.rights & (VRD_RIGHT_READ | VRD_RIGHT_WRITE), ret);
+    vrd_cap_close(made);
+    return r;
 }
 
 int vrd_region_create_capability(vrd_cap_t cap, pid_t target, enum vrd_transfer_mode mode,
                                  vrd_cap_t *ret)
 {
     int r;
-    struct port *port;
 
     if (!ret || target < 0 || (unsigned)mode > VRD_TRANSFER_COPY_ON_WRITE)
         return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter_region(cap, VRD_RIGHT_GRANT, &r);
-    if (!port)
+    r = control_ready();
+    if (r < 0)
         return r;
-    r = target_check(target);
-    if (r == 0)
-        r = mode == VRD_TRANSFER_MOVE ? region_move(port, ret)
-                                      : region_derive(port, region_rights(port, mode), mode, ret);
-    if (r == 0 && mode == VRD_TRANSFER_MOVE)
-        port_close(port);
-    else
-        gate_leave(port);
-    return r;
+    return target == 0 || target == control_pid() ? capability_here(cap, mode, ret)
+                                                  : capability_there(cap, target, mode, ret);
 }
 
 /* --- NUMA ------------------------------------------------------------------------------------- */

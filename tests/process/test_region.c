@@ -477,21 +477,70 @@ static void nothing_that_others_hold_is_moved(void **state)
     close_cap(moved);
 }
 
-static void no_process_no_capability(void **state)
+static int granted(void *arg)
 {
-    const vrd_cap_t cap = create(VRD_REGION_PUBLISHED);
-    vrd_cap_t made;
-    const pid_t gone = fork();
+    const struct visit *visit = arg;
+    struct vrd_message message = { .max_caps = 1 };
+    const uint8_t *bytes;
+    vrd_cap_t inbox;
+
+    support_require_equal(vrd_inbox_open(NULL, &inbox), 0);
+    support_gate_open(&visit->done);
+    for (uint8_t i = 0; i < 2; i++) {
+        support_require_equal(vrd_receive_message(inbox, &message, VRD_FOREVER), 0);
+        support_require_equal(message.n_caps, 1);
+        bytes = map(message.caps[0], i == 0 ? VRD_RIGHT_READ : READ_WRITE);
+        support_require(all_are(bytes, (uint8_t)(30 + i)));
+        support_gate_open(&visit->done);
+        wait_for_byte(bytes, 0); /* revoked */
+        support_require_equal(map_error(message.caps[0], VRD_RIGHT_READ), VRD_ERR_REVOKED);
+        close_cap(message.caps[0]);
+    }
+    close_cap(inbox);
+    return 0;
+}
+
+static void a_process_is_given_it_by_number(void **state)
+{
+    const vrd_cap_t caps[2] = { create(VRD_REGION_PUBLISHED), create(VRD_REGION_SNAPSHOT) };
+    struct visit visit;
+    vrd_cap_t inbox, grant;
+    pid_t child, gone;
 
     (void)state;
+    support_runtime_dir();
+    assert_int_equal(vrd_region_create_capability(caps[0], getppid(), VRD_TRANSFER_SHARE, &grant),
+                     VRD_ERR_NOT_INITIALIZED);
+    visit = visit_new(-1);
+    child = support_child(granted, &visit);
+    assert_int_equal(vrd_inbox_open(NULL, &inbox), 0);
+    support_gate_wait(&visit.done);
+    for (int i = 0; i < 2; i++) {
+        memset(map(caps[i], READ_WRITE), 30 + i, SIZE);
+        assert_int_equal(
+            vrd_region_create_capability(
+                caps[i], child, i == 0 ? VRD_TRANSFER_SHARE : VRD_TRANSFER_COPY_ON_WRITE, &grant),
+            0);
+        support_gate_wait(&visit.done);
+        assert_int_equal(vrd_cap_revoke(grant), 0);
+        close_cap(grant);
+    }
+    assert_int_equal(vrd_region_create_capability(caps[0], child, VRD_TRANSFER_MOVE, &grant),
+                     VRD_ERR_INVALID_ARGUMENT);
+    support_wait_exit(child, 0);
+    gone = fork();
     if (gone == 0)
         _exit(0);
     waitpid(gone, NULL, 0);
-    assert_int_equal(vrd_region_create_capability(cap, gone, VRD_TRANSFER_SHARE, &made),
+    assert_int_equal(vrd_region_create_capability(caps[0], gone, VRD_TRANSFER_SHARE, &grant),
                      VRD_ERR_PROCESS_NOT_FOUND);
-    assert_int_equal(vrd_region_create_capability(cap, getpid(), VRD_TRANSFER_SHARE, &made), 0);
-    close_cap(made);
-    close_cap(cap);
+    assert_int_equal(vrd_region_create_capability(caps[0], getpid(), VRD_TRANSFER_SHARE, &grant),
+                     0);
+    close_cap(grant);
+    close_cap(inbox);
+    close_cap(caps[0]);
+    close_cap(caps[1]);
+    visit_free(&visit);
 }
 
 struct courier {
@@ -1036,7 +1085,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(copies_are_written_by_those_who_have_them),
                      SUPPORT_TEST(moving_gives_it_up),
                      SUPPORT_TEST(nothing_that_others_hold_is_moved),
-                     SUPPORT_TEST(no_process_no_capability),
+                     SUPPORT_TEST(a_process_is_given_it_by_number),
                      SUPPORT_TEST(regions_travel_in_messages),
                      SUPPORT_TEST(a_message_that_does_not_go_gives_them_back),
                      SUPPORT_TEST(who_is_revoked_loses_the_mapping),
