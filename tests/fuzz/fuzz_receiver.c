@@ -116,6 +116,12 @@ static void send_frame(struct stage *stage)
         frame.extension = input_u8(&stage->input) % 8;
         frame.bytes = odd & 16 ? input_u64(&stage->input) : LAYOUT_PAGE;
     }
+    if (frame.type == FRAME_DERIVE && odd & 32) {
+        frame.badge = input_u8(&stage->input);
+        frame.count = input_u8(&stage->input) % 3;
+    }
+    if (frame.type == FRAME_REVOKE || frame.type == FRAME_TRANSFER || odd & 64)
+        frame.id = input_u8(&stage->input);
     frame_encode(&frame, buf);
     send_with_fds(stage, buf, sizeof buf, input_u8(&stage->input) % 4);
 }

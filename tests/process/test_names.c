@@ -11,6 +11,9 @@
 
 #define SECONDS (INT64_C(1000) * MS)
 
+/* One more than VRD_NAME_MAX. */
+#define LONG_NAME "01234567890123456789012345678901234567890123456789012345678901234"
+
 static int names_warm_up(void)
 {
     return channels_warm_up();
@@ -182,18 +185,8 @@ static void nobody_there(void **state)
 
 static void wrong_arguments(void **state)
 {
-    static const char *const bad[] = {
-        "",
-        ".",
-        "..",
-        ".hidden",
-        "a/b",
-        "/abs",
-        "sp ace",
-        "new\nline",
-        "0123456789012345678901234567890123456789012345678901234567890"
-        "1234"
-    };
+    static const char *const bad[] = { "",     ".",      "..",        ".hidden", "a/b",
+                                       "/abs", "sp ace", "new\nline", LONG_NAME };
     const struct vrd_publish_options odd[] = { { .mode = 01777 },
                                                { .rights = VRD_RIGHT_RECEIVE },
                                                { .rights = VRD_RIGHT_GRANT },
