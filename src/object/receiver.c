@@ -266,6 +266,7 @@ static void receiver_start(struct receiver *rx)
 /* Handles what is ready; with it may come sockets with more, which are looked at too. */
 static void receiver_poll_all(struct receiver *rx)
 {
+    int64_t started = clock_now();
     uint32_t before, after;
 
     control_lock();
@@ -273,7 +274,8 @@ static void receiver_poll_all(struct receiver *rx)
         receiver_start(rx);
     after = rx->n_conferred;
     control_unlock();
-    for (int i = 0; i < NESTED_MAX; i++) {
+    /* not for longer: a flood of new sockets would keep a caller that is not to wait */
+    for (int i = 0; i < NESTED_MAX && clock_now() - started < BUSY_POLL_NS; i++) {
         before = after;
         reactor_poll();
         control_lock();

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Peers that want everything: they get a share, and the others do not notice. */
+/*
+ * Peers that want everything: they get a share, and the others do not notice.
+ *
+ * ctest: no-tsan
+ */
 #include "support/support.h"
 
 #include <errno.h>
