@@ -56,15 +56,17 @@ VRD_API int vrd_reactor_dispatch(void);
  * closed meanwhile, and there may be nothing after all: once for each time that it runs empty. Called
  * by the library's own thread (or by vrd_reactor_dispatch, or by a call that waits in no-thread mode),
  * without locks: it may use the library, but not wait. For user-level schedulers. NULL: none. One for
- * the process.
+ * the process; when this returns, the one before is not being called and will not be.
  *  OUT_OF_MEMORY
  */
 typedef void vrd_ready_fn(vrd_cap_t cap, void *user);
 VRD_API int vrd_on_ready(vrd_ready_fn *function, void *user);
 
 /*
- * Registers a function that is told when a process has died that this one had a link with, after all
- * that it held here was cleaned up: once for each. Called like the function above. NULL: none.
+ * Registers a function that is told when a process has died that this one has a link with, or had one
+ * not long ago: once for each, when its links have ended and the rights that it alone held are gone.
+ * What it has sent can still be received. Needs a kernel with pidfds (Linux 5.3), and one descriptor
+ * for each such process. Called, and taken back by NULL, like the function above.
  *  OUT_OF_MEMORY
  */
 typedef void vrd_exit_fn(pid_t pid, void *user);
@@ -73,7 +75,8 @@ VRD_API int vrd_process_on_exit(vrd_exit_fn *function, void *user);
 /*
  * Ends all links that this process has with process `pid`, whichever sends, and withdraws the rights
  * that those links came by: the other process finds REVOKED, or PEER_GONE where it received. What of its
- * messages has not been received is dropped. Not needed when a process dies. Returns how many links.
+ * messages has not been received is dropped. What it inherited by fork it may link with again. Not
+ * needed when a process dies. Returns how many links.
  *  PROCESS_NOT_FOUND  there is no link with it
  */
 VRD_API int vrd_process_cleanup(pid_t pid);

@@ -9,6 +9,7 @@
 #include <veridian/error.h>
 
 #include "base/macro.h"
+#include "object/callback.h"
 #include "object/loss.h"
 #include "object/name.h"
 #include "object/peer.h"
@@ -50,8 +51,11 @@ static void control_once(void)
     pthread_atfork(control_lock, control_unlock, control_unlock);
 }
 
-static void control_setup(void)
+/* True: there has to be a thread, nobody may ever wait. */
+static bool control_setup(void)
 {
+    bool served = false;
+
     if (inherited) {
         pthread_mutex_init(&lock, NULL); /* also after a fork that ran no handlers */
         atomic_store_explicit(&waiting, 0, memory_order_relaxed);
@@ -60,13 +64,15 @@ static void control_setup(void)
     pid = process_self();
     if (inherited) {
         reactor_after_fork(sources_after_fork());
+        callback_after_fork();
         name_after_fork();
         ready_after_fork();
-        peer_after_fork();
+        served = peer_after_fork();
         port_after_fork();
         loss_after_fork();
     }
     inherited = true;
+    return served;
 }
 
 int control_ready(void)
@@ -80,8 +86,11 @@ int control_ready(void)
     if (likely(atomic_load_explicit(&epoch->state, memory_order_acquire) == READY))
         return pin_thread_known() || pin_thread_register() ? 0 : VRD_ERR_OUT_OF_MEMORY;
     if (atomic_compare_exchange_strong(&epoch->state, &state, IN_PROGRESS)) {
-        control_setup();
+        bool served = control_setup();
+
         atomic_store_explicit(&epoch->state, READY, memory_order_release);
+        if (served)
+            reactor_start();
     }
     while (atomic_load_explicit(&epoch->state, memory_order_acquire) != READY)
         cpu_yield();

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/list.h"
+#include "object/callback.h"
 #include "object/control.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -17,21 +18,51 @@
 struct peer {
     struct list node; /* in `living` or `dead` */
     pid_t pid;
+    bool linked; /* while peers_trim looks for those that are not */
     struct source *exit;
 };
 
+#define BUCKETS 256
+#define TRIM_FIRST 64
+
 /* With the control lock. */
-static struct list living = { &living, &living };
+static struct list living[BUCKETS]; /* by pid; not yet used where all is zero */
+static uint32_t n_living;
+static uint32_t trim_at = TRIM_FIRST;
 static struct list dead = { &dead, &dead };
 static vrd_exit_fn *function;
 static void *function_user;
 
 static atomic_bool telling; /* `dead` may not be empty */
 
+static struct list *peer_bucket(pid_t pid)
+{
+    struct list *bucket = &living[(uint32_t)pid % BUCKETS];
+
+    if (!bucket->next)
+        list_init(bucket);
+    return bucket;
+}
+
+static struct peer *peer_find(pid_t pid)
+{
+    list_foreach(node, peer_bucket(pid))
+        if (list_entry(node, struct peer, node)->pid == pid)
+            return list_entry(node, struct peer, node);
+    return NULL;
+}
+
+/* Out of `living`, and it is watched no more. */
+static void peer_unwatch(struct peer *peer)
+{
+    n_living -= peer->exit != NULL;
+    source_free(&peer->exit);
+    list_remove(&peer->node);
+}
+
 static void peer_free(struct peer *peer)
 {
-    list_remove(&peer->node);
-    source_free(&peer->exit);
+    peer_unwatch(peer);
     free(peer);
 }
 
@@ -62,11 +93,32 @@ static int port_meet(struct port *port, pid_t pid)
     return 0;
 }
 
+static void peer_mark(pid_t pid)
+{
+    struct peer *peer = peer_find(pid);
+
+    if (peer)
+        peer->linked = true;
+}
+
+static int port_mark(struct port *port, pid_t pid)
+{
+    (void)pid;
+    if (port->kind == PORT_SENDER)
+        peer_mark(port->sender.owner);
+    if (port->kind == PORT_RECEIVER)
+        list_foreach(node, &port->receiver.links)
+            peer_mark(list_entry(node, struct link, all)->source.pid);
+    return 0;
+}
+
 static int port_bury(struct port *port, pid_t pid)
 {
-    if (port->kind == PORT_SENDER)
-        return sender_owner_gone(port, pid);
-    return port->kind == PORT_RECEIVER ? receiver_sender_gone(port, pid) : 0;
+    const struct source *exit = port->kind == PORT_SENDER ? port->sender.owner_exit : NULL;
+
+    if (port->kind == PORT_RECEIVER)
+        return receiver_sender_gone(port, pid);
+    return exit && fd_readable(exit->fd) ? sender_owner_gone(port, pid) : 0;
 }
 
 static int port_cleanup(struct port *port, pid_t pid)
@@ -81,19 +133,37 @@ static int port_cleanup(struct port *port, pid_t pid)
 static void peer_died(struct peer *peer)
 {
     ports_visit(port_bury, peer->pid); /* its other descriptors may not have been seen to yet */
-    source_free(&peer->exit);
-    list_remove(&peer->node);
+    peer_unwatch(peer);
     list_append(&dead, &peer->node);
     reactor_owe();
     atomic_store_explicit(&telling, true, memory_order_relaxed);
 }
 
-static bool peer_known(pid_t pid)
+/* All that are watched, or those that have no link any more. */
+static void peers_forget(bool all)
 {
-    list_foreach(node, &living)
-        if (list_entry(node, struct peer, node)->pid == pid)
-            return true;
-    return false;
+    for (size_t i = 0; i < BUCKETS; i++) {
+        if (!living[i].next)
+            continue;
+        list_foreach(node, &living[i]) {
+            struct peer *peer = list_entry(node, struct peer, node);
+
+            if (all || !peer->linked)
+                peer_free(peer);
+            else
+                peer->linked = false;
+        }
+    }
+}
+
+/* Processes that come and go, and live, would use up our descriptors: those that have gone go. */
+static void peers_trim(void)
+{
+    if (n_living < trim_at)
+        return;
+    ports_visit(port_mark, 0);
+    peers_forget(false);
+    trim_at = 2 * n_living > TRIM_FIRST ? 2 * n_living : TRIM_FIRST;
 }
 
 /* Without memory or descriptors for it, its end is not told. */
@@ -102,8 +172,9 @@ void peer_met(pid_t pid, int pidfd)
     struct peer *peer;
     int fd;
 
-    if (!function || pid == 0 || pid == control_pid() || peer_known(pid))
+    if (!function || pid == 0 || pid == control_pid() || peer_find(pid))
         return;
+    peers_trim();
     fd = pidfd >= 0 ? fd_duplicate(pidfd) : process_open(pid);
     peer = fd >= 0 ? calloc(1, sizeof(*peer)) : NULL;
     if (!peer) {
@@ -112,10 +183,12 @@ void peer_met(pid_t pid, int pidfd)
     }
     peer->pid = pid;
     list_init(&peer->node);
-    list_append(&living, &peer->node);
+    list_append(peer_bucket(pid), &peer->node);
     peer->exit = source_new(NULL, SOURCE_PEER, fd);
-    if (peer->exit)
+    if (peer->exit) {
         peer->exit->peer = peer;
+        n_living++;
+    }
     if (!peer->exit || source_watch(peer->exit) < 0)
         peer_free(peer);
 }
@@ -127,26 +200,27 @@ void peer_source_ready(struct source *source)
 
 void peer_set_function(vrd_exit_fn *new_function, void *user)
 {
+    callback_begin();
     control_lock();
     function = new_function;
     function_user = user;
     if (function) {
         ports_visit(port_meet, 0);
     } else {
-        while (!list_empty(&living))
-            peer_free(list_entry(living.next, struct peer, node));
+        peers_forget(true);
         while (!list_empty(&dead))
             peer_free(list_entry(dead.next, struct peer, node));
     }
     control_unlock();
+    callback_end();
 }
 
-void peer_after_fork(void)
+bool peer_after_fork(void)
 {
-    while (!list_empty(&living))
-        peer_free(list_entry(living.next, struct peer, node));
+    peers_forget(true);
     while (!list_empty(&dead))
         peer_free(list_entry(dead.next, struct peer, node));
+    return function != NULL;
 }
 
 int peer_cleanup(pid_t pid)
@@ -189,6 +263,8 @@ void peer_tell(void)
     /* relaxed: set by this turn of the reactor, or by one that will look itself */
     if (!atomic_load_explicit(&telling, memory_order_relaxed))
         return;
+    callback_begin();
     while (peer_tell_one())
         ;
+    callback_end();
 }

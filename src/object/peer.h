@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include <veridian/process.h>
 
@@ -21,8 +22,8 @@ int peer_cleanup(pid_t pid);
 /* A process has died. Control lock held. */
 void peer_source_ready(struct source *source);
 
-/* In a forked child: its parent's peers. */
-void peer_after_fork(void);
+/* In a forked child: its parent's peers are not its own. True: there is a function, which needs a thread. */
+bool peer_after_fork(void);
 
 /* Without any lock, after the sources were seen to: calls the process's function. */
 void peer_tell(void);

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "object/callback.h"
 #include "object/control.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -149,6 +150,7 @@ bool ready_arm(struct port *port, const struct port_wait *wait)
     uint64_t ticket = port_arm_tethers(port, wait);
     bool second = port->ready.second && port->ready.ticket == ticket;
 
+    reactor_start(); /* in a forked child it may not run yet */
     if (second ? port_look(port, wait) : port_look_long(port, wait))
         return true;
     return !ready_expect(port, ticket, second);
@@ -194,11 +196,13 @@ void ready_after_fork(void)
 
 void ready_set_function(vrd_ready_fn *new_function, void *user)
 {
+    callback_begin();
     control_lock();
     function = new_function;
     function_user = user;
     atomic_store_explicit(&function_set, new_function != NULL, memory_order_relaxed);
     control_unlock();
+    callback_end();
 }
 
 /* False: there was nothing to tell. */
@@ -232,6 +236,8 @@ void ready_tell(void)
     /* relaxed: set by this turn of the reactor, or by one that will look itself */
     if (!atomic_load_explicit(&telling, memory_order_relaxed))
         return;
+    callback_begin();
     while (ready_tell_one())
         ;
+    callback_end();
 }

@@ -1049,7 +1049,7 @@ int receiver_sender_gone(struct port *port, pid_t pid)
         if (link->source.pid != pid)
             continue;
         n++;
-        if (link->exit)
+        if (link->exit && fd_readable(link->exit->fd)) /* not a new process with an old number */
             receiver_drained(link->exit, VRD_ERR_PEER_GONE);
     }
     return n;

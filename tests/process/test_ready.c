@@ -474,6 +474,68 @@ static void a_child_asks_for_its_own(void **state)
     support_gate_deinit(&forked.gate);
 }
 
+/* A function is inherited, and what calls it is not: the child gets its own with the first need. */
+static int told_child(void *arg)
+{
+    struct told *told = arg;
+    vrd_cap_t send, receive;
+    char byte;
+
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    EXPECT(vrd_receive_async(receive, &byte, 1), VRD_ERR_CHANNEL_EMPTY);
+    EXPECT(vrd_send(send, "x", 1), 0);
+    while (atomic_load(&told->n) == 0)
+        support_gate_wait(&told->gate);
+    EXPECT(atomic_load(&told->last), receive);
+    return 0;
+}
+
+static void a_child_has_the_function_too(void **state)
+{
+    struct told told = { 0 };
+
+    (void)state;
+    support_gate_init(&told.gate);
+    EXPECT(vrd_on_ready(on_ready, &told), 0);
+    support_wait_exit(support_child(told_child, &told), 0);
+    EXPECT(vrd_on_ready(NULL, NULL), 0);
+    EXPECT(atomic_load(&told.n), 0);
+    support_gate_deinit(&told.gate);
+}
+
+/* Once it is taken back it is not running any more, either. */
+static void slow(vrd_cap_t cap, void *user)
+{
+    atomic_int *running = user;
+
+    (void)cap;
+    atomic_fetch_add(running, 1);
+    support_sleep_ms(5);
+    atomic_fetch_sub(running, 1);
+}
+
+static void what_was_taken_back_is_not_running(void **state)
+{
+    vrd_cap_t send, receive;
+    char byte;
+
+    (void)state;
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    for (int i = 0; i < 30; i++) {
+        atomic_int running = 0;
+
+        EXPECT(vrd_on_ready(slow, &running), 0);
+        EXPECT(vrd_receive_async(receive, &byte, 1), VRD_ERR_CHANNEL_EMPTY);
+        EXPECT(vrd_send(send, "x", 1), 0);
+        support_sleep_ms((unsigned)i % 4);
+        EXPECT(vrd_on_ready(NULL, NULL), 0);
+        EXPECT(atomic_load(&running), 0);
+        EXPECT(vrd_receive(receive, &byte, 1), 1);
+    }
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+}
+
 static int holding_child(void *arg)
 {
     support_gate_wait(arg); /* holds copies of all that its parent had open, and does nothing */
@@ -640,6 +702,8 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(what_was_closed_does_not_hold_others_up),
                      SUPPORT_TEST(a_sleeping_sender_does_not_hide_room),
                      SUPPORT_TEST(a_child_asks_for_its_own),
+                     SUPPORT_TEST(a_child_has_the_function_too),
+                     SUPPORT_TEST(what_was_taken_back_is_not_running),
                      SUPPORT_TEST(a_copy_in_a_child_keeps_nothing_in_a_set),
                      SUPPORT_TEST(a_set_of_many_kinds),
                      SUPPORT_TEST(wrong_arguments),
