@@ -59,7 +59,7 @@ void fan_in(Settings settings, Results &results)
     contest.round = round_of;
     contest.competitors = [most] {
         Transports list;
-        for (size_t clients : { 1, 100, 1000, 10000 })
+        for (size_t clients : { 1, 100, 1000, 4000, 10000 })
             if (clients <= most)
                 add<CallTransport<SIZE>>(list, clients);
         return list;
