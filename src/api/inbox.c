@@ -133,7 +133,7 @@ static int grant_send(vrd_cap_t grant, pid_t target, uint32_t rights)
     struct carried carried = { .n = 1 };
     struct ring_message message = { .carried = &carried };
     fd_auto invitation = -1;
-    vrd_cap_t inbox;
+    vrd_cap_t inbox = VRD_CAP_NONE;
     int r = target_connect(target, &inbox);
 
     if (r < 0)

@@ -221,7 +221,7 @@ static int capability_there(vrd_cap_t cap, pid_t target, enum vrd_transfer_mode 
                             vrd_cap_t *ret)
 {
     struct vrd_cap_info info;
-    vrd_cap_t made;
+    vrd_cap_t made = VRD_CAP_NONE;
     int r;
 
     if (mode == VRD_TRANSFER_MOVE) /* a grant can be revoked, and what was moved cannot */

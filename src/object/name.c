@@ -313,7 +313,7 @@ int name_publish(vrd_cap_t cap, const char *text, const struct vrd_publish_optio
         return VRD_ERR_OUT_OF_MEMORY;
     }
     list_init(&name->node);
-    strcpy(name->text, text);
+    memcpy(name->text, text, strlen(text) + 1); /* a valid name fits */
     name->cap = cap;
     name->greeting = *greeting;
     name->options = *options;

@@ -23,7 +23,7 @@ static int target_process(void *arg)
     support_require_equal(vrd_region_map(cap, VRD_RIGHTS_READ_WRITE, &data, &size), VRD_OK);
     support_require_equal(size, SIZE);
     support_require(strcmp(data, "to the target") == 0);
-    strcpy(data, "and back");
+    memcpy(data, "and back", sizeof "and back");
     return 0;
 }
 
@@ -40,7 +40,7 @@ static void test_shared_region(void **state)
     (void)state;
     assert_int_equal(vrd_region_create(SIZE, VRD_RIGHTS_READ_WRITE, &shared, &region), VRD_OK);
     assert_int_equal(vrd_region_map(region, VRD_RIGHTS_READ_WRITE, &data, &size), VRD_OK);
-    strcpy(data, "to the target");
+    memcpy(data, "to the target", sizeof "to the target");
     assert_int_equal(vrd_region_create_capability(region, 0, VRD_TRANSFER_SHARE, &cap), VRD_OK);
     assert_int_equal(vrd_cap_export(cap, VRD_RIGHTS_READ_WRITE, &fd), VRD_OK);
     target = support_child(target_process, &fd);

@@ -37,7 +37,9 @@ static int client(void *arg)
     const uint64_t *endpoint = arg;
     uint8_t reply[VRD_SYS_REPLY_MAX];
 
-    for (uint8_t letter = 'a'; letter < 'z'; letter++) {
+    for (int next = 'a'; next < 'z'; next++) {
+        const uint8_t letter = (uint8_t)next;
+
         support_require_equal(vrd_sys_call(*endpoint, &letter, 1, reply), 1);
         support_require_equal(reply[0], letter + 1);
     }
@@ -54,7 +56,7 @@ static void test_call_and_reply(void **state)
     assert_int_equal(vrd_sys_create_endpoint(&id, &endpoint), VRD_OK);
     assert_true(id != 0);
     const pid_t child = support_child(client, &endpoint);
-    for (uint8_t expected = 'a'; expected < 'z'; expected++) {
+    for (int expected = 'a'; expected < 'z'; expected++) {
         assert_int_equal(vrd_sys_receive(endpoint, &letter, 1), 1);
         assert_int_equal(letter, expected);
         letter++;

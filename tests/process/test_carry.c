@@ -235,7 +235,7 @@ static void test_a_region(void **state)
     (void)state;
     EXPECT(vrd_region_create(4096, VRD_RIGHT_READ | VRD_RIGHT_WRITE, NULL, &region), 0);
     EXPECT(vrd_region_map(region, VRD_RIGHT_READ | VRD_RIGHT_WRITE, (void **)&writable, &size), 0);
-    strcpy(writable, "written before");
+    memcpy(writable, "written before", sizeof "written before");
     EXPECT(vrd_cap_derive(region, rights, &cap), 0);
     for (int i = 0; i < 5; i++) {
         EXPECT(vrd_send(way.send, "", 0), 0);

@@ -196,7 +196,7 @@ static void a_region_can_be_granted(void **state)
     EXPECT(vrd_cap_info(cap, &info), 0);
     EXPECT(info.kind, VRD_OBJECT_REGION);
     EXPECT(info.rights, VRD_RIGHT_READ);
-    strcpy(memory, "shared");
+    memcpy(memory, "shared", sizeof "shared");
     EXPECT(vrd_region_map(cap, VRD_RIGHT_READ, &view, &size), 0);
     assert_string_equal(view, "shared");
     EXPECT(vrd_region_unmap(cap), 0);

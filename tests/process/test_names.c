@@ -430,7 +430,6 @@ static void the_mode_keeps_other_users_out(void **state)
     if (getuid() != 0)
         skip();
     assert_int_equal(chmod(support_runtime_dir(), 0711), 0);
-    child = -1;
     EXPECT(vrd_channel_create(4, &send, &receive), 0);
     EXPECT(vrd_publish(send, "private", NULL), 0);
     EXPECT(vrd_publish(send, "public", &(struct vrd_publish_options){ .mode = 0666 }), 0);
