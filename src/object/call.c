@@ -368,10 +368,9 @@ static int call_await(struct port *port, vrd_cap_t cap, const struct call *call,
     int r;
 
     for (;;) {
-        int lost = call->calls->lost;
+        /* acquire: what was published before the end of the link is seen by the look after this */
+        int lost = __atomic_load_n(&call->calls->lost, __ATOMIC_ACQUIRE);
 
-        /* what was published before the end of the link is seen by the look after its discovery */
-        atomic_thread_fence(memory_order_acquire);
         r = call_take(port, call, message, size);
         if (r != VRD_ERR_CHANNEL_EMPTY)
             return r;
