@@ -179,6 +179,11 @@ def add_setup(table, setup):
             ratio = ns(f"{what}/veridian") / ns(f"{what}/unix seqpacket")
             table.add(what.replace("_", ", "), time_text(ns(f"{what}/veridian")),
                       {"unix seqpacket": f"{ratio:.3g}"})
+    if "connect_call/veridian" in setup and "connect_call/unix seqpacket" in setup:
+        took = ns("connect_call/veridian")
+        ratio = took / ns("connect_call/unix seqpacket")
+        table.add("connect by name, call, close", time_text(took), {"unix seqpacket": f"{ratio:.3g}"},
+                  "<= 150 us", took <= 150e3)
     if "revoke/veridian" in setup and "revoke/unix seqpacket" in setup:
         ratio = ns("revoke/veridian") / ns("revoke/unix seqpacket")
         table.add("revoke 9000 descendants", time_text(ns("revoke/veridian")),

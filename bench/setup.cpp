@@ -2,14 +2,19 @@
 // What it costs to set a channel up, beside a socket pair, and what an idle link holds.
 #include <benchmark/benchmark.h>
 #include <dirent.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
 
 #include <array>
+#include <csignal>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <set>
+#include <stdexcept>
 
 #include "transport/kernel.hpp"
 #include "transport/veridian.hpp"
@@ -217,12 +222,135 @@ void socketpairs_close(benchmark::State &state)
     }
 }
 
+// A server in a process of its own, under a name in a directory of its own, both gone at the end.
+class Server {
+  public:
+    explicit Server(void (*serve)(const char *directory, int ready))
+    {
+        int ready[2];
+        char byte;
+        if (!mkdtemp(directory_) || pipe(ready) < 0)
+            throw_errno("mkdtemp or pipe");
+        setenv("VERIDIAN_RUNTIME_DIR", directory_, 1);
+        pid_ = fork();
+        if (pid_ == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            try {
+                serve(directory_, ready[1]);
+            } catch (const std::exception &error) {
+                fprintf(stderr, "%s\n", error.what());
+            }
+            _exit(1);
+        }
+        close(ready[1]);
+        const bool serves = pid_ > 0 && read(ready[0], &byte, 1) == 1;
+        close(ready[0]);
+        if (!serves)
+            throw std::runtime_error("the server has not started");
+    }
+    ~Server()
+    {
+        kill(pid_, SIGKILL);
+        waitpid(pid_, nullptr, 0);
+        unlink(path(directory_).c_str());
+        rmdir(directory_);
+    }
+    Server(const Server &) = delete;
+    std::string path() const
+    {
+        return path(directory_);
+    }
+    static std::string path(const char *directory)
+    {
+        return std::string(directory) + "/server";
+    }
+
+  private:
+    char directory_[32] = "/tmp/veridian-bench-XXXXXX";
+    pid_t pid_;
+};
+
+sockaddr_un address_of(const std::string &path)
+{
+    sockaddr_un address = {};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    return address;
+}
+
+void serve_calls(const char *, int ready)
+{
+    uint64_t id;
+    vrd_cap_t endpoint;
+    char bytes[SIZE];
+    checked("vrd_endpoint_create", vrd_endpoint_create(&id, &endpoint));
+    checked("vrd_publish", vrd_publish(endpoint, "server", nullptr));
+    if (write(ready, "", 1) != 1)
+        return;
+    for (vrd_cap_t reply = VRD_CAP_NONE;;) {
+        vrd_message request = {};
+        request.data = bytes, request.size = SIZE;
+        const int r = vrd_reply_receive(endpoint, &reply, bytes, SIZE, &request, VRD_FOREVER);
+        if (r < 0 && r != VRD_ERR_PEER_GONE)
+            checked("vrd_reply_receive", r);
+    }
+}
+
+void serve_sockets(const char *directory, int ready)
+{
+    const sockaddr_un address = address_of(Server::path(directory));
+    char bytes[SIZE];
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) < 0 ||
+        listen(fd, SOMAXCONN) < 0)
+        throw_errno("listen");
+    if (write(ready, "", 1) != 1)
+        return;
+    for (;;) {
+        const int client = accept4(fd, nullptr, nullptr, SOCK_CLOEXEC);
+        read_all<SIZE>(client, bytes);
+        write_all<SIZE>(client, bytes);
+        close(client);
+    }
+}
+
+// From nothing to the first reply, and the end of it: connect by name, call, close.
+void connect_call(benchmark::State &state)
+{
+    Server server(serve_calls);
+    char bytes[SIZE] = {};
+    for (auto _ : state) {
+        vrd_cap_t cap;
+        checked("vrd_connect", vrd_connect("server", VRD_FOREVER, &cap));
+        checked("vrd_call", static_cast<int>(
+                                vrd_call(cap, bytes, SIZE, bytes, SIZE, VRD_FOREVER)));
+        vrd_cap_close(cap);
+    }
+}
+
+void socket_connect_call(benchmark::State &state)
+{
+    Server server(serve_sockets);
+    const sockaddr_un address = address_of(server.path());
+    char bytes[SIZE] = {};
+    for (auto _ : state) {
+        const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+        if (connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) < 0)
+            throw_errno("connect");
+        write_all<SIZE>(fd, bytes);
+        read_all<SIZE>(fd, bytes);
+        close(fd);
+    }
+}
+
 BENCHMARK(create_close)->Name("setup/create_close/veridian");
 BENCHMARK(socketpair_create_close)->Name("setup/create_close/unix seqpacket");
 BENCHMARK(create_use_close)->Name("setup/create_use_close/veridian");
 BENCHMARK(socketpair_create_use_close)->Name("setup/create_use_close/unix seqpacket");
 BENCHMARK(export_invitation)->Name("setup/export/veridian");
 BENCHMARK(export_import_use)->Name("setup/export_import_use/veridian");
+BENCHMARK(connect_call)->Name("setup/connect_call/veridian")->UseRealTime();
+BENCHMARK(socket_connect_call)->Name("setup/connect_call/unix seqpacket")->UseRealTime();
 BENCHMARK(revoke)->Name("setup/revoke/veridian")->Arg(9000)->Iterations(3)->UseManualTime();
 BENCHMARK(socketpairs_close)
     ->Name("setup/revoke/unix seqpacket")
