@@ -3,6 +3,8 @@
 #   check.sh FOLDER hello
 #   check.sh FOLDER producer_consumer
 #   check.sh FOLDER client_server        two clients, one of them there before the server
+#   check.sh FOLDER event_loop           the same, and a signal that ends the server
+#   check.sh FOLDER thread_pool          eight clients of four endpoints
 #   check.sh FOLDER database [OPTIONS]   readers that check each value while the writer updates
 #   check.sh FOLDER move BYTES MESSAGE   moves a random file through the pipeline, in MESSAGE bytes
 #   check.sh FOLDER kill STAGE           kills a stage while all three wait for messages
@@ -51,6 +53,43 @@ check_client_server() {
     [ "$(cat "$scratch/out.txt")" = "$(printf 'A\nB C')" ] || fail "a wrong answer"
     [ "$(cat "$scratch/early.txt")" = "$(printf 'EARLY\nBIRD')" ] || fail "an early wrong answer"
     [ -z "$(ls -A "$VERIDIAN_RUNTIME_DIR")" ] || fail "the name is left behind"
+}
+
+check_event_loop() {
+    export VERIDIAN_RUNTIME_DIR="$scratch/run"
+    $limit "$folder/client_server/client" shout early bird > "$scratch/early.txt" &
+    early=$!
+    "$folder/client_server/event_loop" shout &
+    server=$!
+    $limit "$folder/client_server/client" shout a "b c" > "$scratch/out.txt" || fail "no answer"
+    wait "$early" || fail "the early client got no answer"
+    [ "$(ls "/proc/$server/task" | wc -l)" -eq 1 ] || fail "there is a thread"
+    kill -TERM "$server"
+    wait "$server" || fail "the server failed"
+    [ "$(cat "$scratch/out.txt")" = "$(printf 'A\nB C')" ] || fail "a wrong answer"
+    [ "$(cat "$scratch/early.txt")" = "$(printf 'EARLY\nBIRD')" ] || fail "an early wrong answer"
+    $limit "$folder/client_server/event_loop" shout 2 &
+    server=$!
+    $limit "$folder/client_server/client" shout x y > "$scratch/out.txt" || fail "no second answer"
+    wait "$server" || fail "the second server failed"
+    [ -z "$(ls -A "$VERIDIAN_RUNTIME_DIR")" ] || fail "the name is left behind"
+}
+
+check_thread_pool() {
+    export VERIDIAN_RUNTIME_DIR="$scratch/run"
+    $limit "$folder/client_server/thread_pool" 24 one two three four &
+    server=$!
+    clients=
+    for name in one two three four one two three four; do
+        $limit "$folder/client_server/client" "$name" "$name" b c > "$scratch/$name.txt" &
+        clients="$clients $!"
+    done
+    for client in $clients; do
+        wait "$client" || fail "a client got no answer"
+    done
+    wait "$server" || fail "the server failed"
+    [ "$(cat "$scratch/three.txt")" = "$(printf 'THREE\nB\nC')" ] || fail "a wrong answer"
+    [ -z "$(ls -A "$VERIDIAN_RUNTIME_DIR")" ] || fail "a name is left behind"
 }
 
 check_database() {

@@ -104,7 +104,8 @@ step tidy tidy
 # Without the optional libraries. Killing at every instruction takes minutes and has nothing to do
 # with them.
 step bare build_and_test bare 'once|fault' \
-    -DCMAKE_C_COMPILER=gcc -DVERIDIAN_WITH_URING=OFF -DVERIDIAN_WITH_NUMA=OFF -DVERIDIAN_BENCH=OFF
+    -DCMAKE_C_COMPILER=gcc -DVERIDIAN_WITH_URING=OFF -DVERIDIAN_WITH_NUMA=OFF \
+    -DVERIDIAN_TEST_LIBUV=OFF -DVERIDIAN_BENCH=OFF
 step address build_and_test address once \
     -DCMAKE_C_COMPILER=gcc -DVERIDIAN_SANITIZE=address -DVERIDIAN_BENCH=OFF
 step thread build_and_test thread once \

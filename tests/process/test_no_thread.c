@@ -6,33 +6,20 @@
  * ctest: timeout=240
  */
 #include "endpoints.h"
+#include "process/tasks.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
 #define SECONDS (INT64_C(1000) * MS)
 
 static const struct vrd_init_options no_thread = { .flags = VRD_INIT_NO_THREAD };
-
-static int threads(void)
-{
-    DIR *tasks = opendir("/proc/self/task");
-    int n = -2; /* for . and .. */
-
-    support_require(tasks != NULL);
-    while (readdir(tasks))
-        n++;
-    closedir(tasks);
-    return n;
-}
 
 static bool readable(int fd, int timeout_ms)
 {
@@ -47,12 +34,12 @@ static void begin(const struct support_role_args *args)
     if (args->n_args > 0 && strcmp(args->args[0], "io_uring") == 0)
         support_refuse_syscall(SYS_epoll_create1, ENOSYS);
     EXPECT(vrd_init(&no_thread), 0);
-    EXPECT(threads(), 1);
+    EXPECT(tasks_count(), 1);
 }
 
 static int end(void)
 {
-    EXPECT(threads(), 1);
+    EXPECT(tasks_count(), 1);
     return 0;
 }
 
@@ -129,7 +116,7 @@ static int role_has_a_thread(struct support_role_args *args)
     EXPECT(vrd_reactor_fd(), VRD_ERR_NOT_INITIALIZED);
     EXPECT(vrd_channel_create(1, &send, &receive), 0);
     EXPECT(vrd_receive_timed(receive, &byte, 1, 50 * MS), VRD_ERR_TIMEOUT);
-    EXPECT(threads(), 2);
+    EXPECT(tasks_count(), 2);
     return 0;
 }
 
