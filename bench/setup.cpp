@@ -9,8 +9,8 @@
 #include <sys/wait.h>
 
 #include <array>
-#include <csignal>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <set>
@@ -322,8 +322,7 @@ void connect_call(benchmark::State &state)
     for (auto _ : state) {
         vrd_cap_t cap;
         checked("vrd_connect", vrd_connect("server", VRD_FOREVER, &cap));
-        checked("vrd_call", static_cast<int>(
-                                vrd_call(cap, bytes, SIZE, bytes, SIZE, VRD_FOREVER)));
+        checked("vrd_call", static_cast<int>(vrd_call(cap, bytes, SIZE, bytes, SIZE, VRD_FOREVER)));
         vrd_cap_close(cap);
     }
 }

@@ -30,6 +30,7 @@ struct job {
     double seconds;
     int kill;
     uint32_t huge_pages;
+    vrd_cap_t ready; /* each reader says here that it has begun */
 };
 
 /* What a reader tells at the end. */
@@ -121,6 +122,9 @@ static int reader_main(const struct job *job, int invitation, vrd_cap_t results,
         return complain("reader: the region", err);
     if (!table_open(&table, memory, size))
         return complain("reader: the table", VRD_ERR_INVALID_MEMORY_REGION);
+    err = vrd_send(job->ready, NULL, 0);
+    if (err < 0)
+        return complain("reader: ready", err);
 
     started = now();
     do {
@@ -191,6 +195,7 @@ static int writer_main(const struct job *job, vrd_cap_t results)
         if (reader_start(job, region, results, i + 1))
             return 1;
     vrd_cap_close(results);
+    vrd_cap_close(job->ready);
 
     started = now();
     while (job->kill || now() - started < job->seconds)
@@ -230,6 +235,18 @@ static int collect(const struct job *job, vrd_cap_t results)
     return bad > 0;
 }
 
+/* All readers have begun: from now on they need no writer. */
+static int await_readers(const struct job *job, vrd_cap_t ready)
+{
+    for (uint64_t i = 0; i < job->readers; i++) {
+        ssize_t n = vrd_receive(ready, NULL, 0);
+
+        if (n < 0)
+            return complain("ready", (int)n);
+    }
+    return 0;
+}
+
 static int job_parse(struct job *job, int argc, char **argv)
 {
     int option;
@@ -255,7 +272,7 @@ static int job_parse(struct job *job, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct job job = { .readers = 2, .records = 65536, .seconds = 1 };
-    vrd_cap_t send, results;
+    vrd_cap_t send, results, ready;
     int err, status, failed;
     pid_t writer;
 
@@ -264,6 +281,8 @@ int main(int argc, char **argv)
         return 2;
     }
     err = vrd_channel_create(READERS_MAX, &send, &results);
+    if (err == 0)
+        err = vrd_channel_create(READERS_MAX, &job.ready, &ready);
     if (err < 0)
         return complain("channel", err);
     writer = fork();
@@ -271,9 +290,12 @@ int main(int argc, char **argv)
         return complain("fork", VRD_ERR_SYSTEM);
     if (writer == 0) {
         vrd_cap_close(results);
+        vrd_cap_close(ready);
         _exit(writer_main(&job, send));
     }
     vrd_cap_close(send);
+    vrd_cap_close(job.ready);
+    failed = await_readers(&job, ready);
     if (job.kill) {
         const struct timespec half = { .tv_sec = (time_t)(job.seconds / 2),
                                        .tv_nsec = (long)(job.seconds / 2 * 1e9) % 1000000000 };
@@ -282,7 +304,7 @@ int main(int argc, char **argv)
         kill(writer, SIGKILL);
         printf("the writer is killed\n");
     }
-    failed = collect(&job, results);
+    failed = failed || collect(&job, results);
     if (waitpid(writer, &status, 0) != writer || (!job.kill && status != 0))
         failed = 1;
     return failed;

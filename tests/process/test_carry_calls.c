@@ -479,15 +479,17 @@ static void test_many_replies_elsewhere(void **state)
     struct ends way = ends_new(4);
     struct caller callers[VRD_ENDPOINT_CALLS_MAX];
     vrd_cap_t answers[VRD_ENDPOINT_CALLS_MAX];
-    uint32_t numbers[VRD_ENDPOINT_CALLS_MAX], got[VRD_ENDPOINT_CALLS_MAX];
+    uint32_t sent[VRD_ENDPOINT_CALLS_MAX], numbers[VRD_ENDPOINT_CALLS_MAX];
+    uint32_t got[VRD_ENDPOINT_CALLS_MAX];
 
     (void)state;
     for (uint32_t i = 0; i < VRD_ENDPOINT_CALLS_MAX; i++) {
         struct vrd_message request = { .data = &numbers[i], .size = 4 };
 
+        sent[i] = i;
         callers[i] = (struct caller){ .cap = service.client,
                                       .timeout_ns = VRD_FOREVER,
-                                      .request = { .data = &i, .len = 4 },
+                                      .request = { .data = &sent[i], .len = 4 },
                                       .reply = { .data = &got[i], .size = 4 } };
         caller_start(&callers[i]);
         EXPECT(vrd_receive_call(service.endpoint, &request, &answers[i], VRD_FOREVER), 0);
