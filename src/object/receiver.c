@@ -28,7 +28,8 @@
 #define POLL_NS 20000        /* between two looks at the sockets while a caller polls */
 #define START_RETRY_NS 1000000
 #define LINKS_MAX 65536
-#define NESTED_MAX 16 /* derivations that nobody has looked at, one from the other */
+#define NESTED_MAX 16  /* derivations that nobody has looked at, one from the other */
+#define NESTED_USUAL 4 /* rounds: an invitation, a HELLO over it, and what came with that */
 #define RIGHTS_ROOT (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define FETCHES 8 /* so many drains take more than a socket's queue can hold */
 
@@ -274,8 +275,9 @@ static void receiver_poll_all(struct receiver *rx)
         receiver_start(rx);
     after = rx->n_conferred;
     control_unlock();
-    /* not for longer: a flood of new sockets would keep a caller that is not to wait */
-    for (int i = 0; i < NESTED_MAX && clock_now() - started < BUSY_POLL_NS; i++) {
+    /* beyond the usual, not for long: a flood of new sockets would keep a caller that is not to wait */
+    for (int i = 0; i < NESTED_MAX && (i < NESTED_USUAL || clock_now() - started < BUSY_POLL_NS);
+         i++) {
         before = after;
         reactor_poll();
         control_lock();
