@@ -630,7 +630,7 @@ static int revoke_answer(struct port *port, uint64_t id)
 {
     struct sender *s = &port->sender;
     bool answered, lost;
-    int r;
+    int r = sender_attend(port); /* first: what it has seen to is not told again */
 
     control_lock();
     answered = s->answered >= id;
@@ -640,7 +640,6 @@ static int revoke_answer(struct port *port, uint64_t id)
         return 0;
     if (lost)
         return s->state == SENDER_ENDED ? s->error : VRD_ERR_PEER_GONE;
-    r = sender_attend(port);
     return r < 0 ? r : VRD_ERR_CHANNEL_EMPTY;
 }
 
