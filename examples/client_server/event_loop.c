@@ -91,7 +91,7 @@ int main(int argc, char **argv)
     int ending = signalfd(-1, &signals, SFD_CLOEXEC);
 
     uint64_t id;
-    vrd_cap_t endpoint;
+    vrd_cap_t endpoint = VRD_CAP_NONE;
     int err = vrd_init(&(struct vrd_init_options){ .flags = VRD_INIT_NO_THREAD });
     if (err == VRD_OK)
         err = vrd_endpoint_create(&id, &endpoint);

@@ -272,7 +272,7 @@ static int job_parse(struct job *job, int argc, char **argv)
 int main(int argc, char **argv)
 {
     struct job job = { .readers = 2, .records = 65536, .seconds = 1 };
-    vrd_cap_t send, results, ready;
+    vrd_cap_t send = VRD_CAP_NONE, results = VRD_CAP_NONE, ready = VRD_CAP_NONE;
     int err, status, failed;
     pid_t writer;
 
