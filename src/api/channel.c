@@ -111,6 +111,7 @@ hot_inline int send_through(struct pin_thread *self, struct port *port, vrd_cap_
     notice = sender_notice_one(&port->sender.ring);
     if (unlikely(notice != 0))
         return transfer_send_end(port, notice);
+    ring_writer_look_ahead(&port->sender.ring);
     gate_leave_biased(self);
     return 0;
 }
@@ -191,10 +192,14 @@ hot_inline ssize_t receive_small(struct pin_thread *self, struct port *port,
 static __attribute__((noinline)) ssize_t receive_miss(struct port *port, vrd_cap_t cap, void *buf,
                                                       size_t size, int64_t timeout_ns)
 {
-    const struct slot *slot = ring_slot(&port->receiver.current->ring);
+    const struct ring_reader *ring = &port->receiver.current->ring;
+    const struct slot *slot = ring_slot(ring);
     uint64_t word;
 
-    if (timeout_ns != 0 && transfer_look(port, slot, &word) && receive_is_small(port, word, size))
+    if (timeout_ns == 0)
+        return receive_held(port, cap, buf, size, timeout_ns);
+    word = transfer_look(port, slot);
+    if (likely(ring_state(ring, word) == RING_READY && receive_is_small(port, word, size)))
         return receive_small(pin_self, port, slot, word, buf, size);
     return receive_held(port, cap, buf, size, timeout_ns);
 }

@@ -162,7 +162,9 @@ hot_inline ssize_t call_through(struct pin_thread *self, struct port *port, vrd_
     notice = sender_notice_one(w);
     if (unlikely(notice != 0))
         return call_heed(port, cap, call, reply, size, timeout_ns, notice);
-    if (unlikely(timeout_ns == 0 || !call_look_quickly(&call, &word)))
+    ring_writer_look_ahead(w);
+    word = likely(timeout_ns != 0) ? call_look_quickly(&call) : 0;
+    if (unlikely((uint32_t)word != w->position))
         return call_wait(port, cap, call, reply, size, timeout_ns);
     n = slot_is_small(word) ? reply_copy_small(&call.calls->replies, call.entry, word, reply, size)
                             : -1;
@@ -296,8 +298,9 @@ hot_inline bool receive_call_small(struct port *port, struct vrd_message *reques
         return false;
     slot = ring_slot(&link->ring);
     word = slot_load(slot);
-    if (unlikely(ring_state(&link->ring, word) != RING_READY) &&
-        (timeout_ns == 0 || !transfer_look(port, slot, &word)))
+    if (unlikely(ring_state(&link->ring, word) != RING_READY) && timeout_ns != 0)
+        word = transfer_look(port, slot);
+    if (unlikely(ring_state(&link->ring, word) != RING_READY))
         return false;
     entry = slot_caller(word) - 1;
     /* the news behind the acquire of `word`: what was revoked before this was published is posted */

@@ -2,6 +2,7 @@
 #include "api/transfer.h"
 
 #include "base/clock.h"
+#include "link/look.h"
 #include "object/call.h"
 #include "os/cpu.h"
 
@@ -23,29 +24,19 @@ ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t noti
     return n;
 }
 
-bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *ret_word)
+uint64_t transfer_look(const struct port *port, const struct slot *slot)
 {
     const struct ring_reader *ring = &port->receiver.current->ring;
-    uint32_t awaited = ring->position + 1;
     int looks = LOOKS;
-    uint64_t word;
 
     if (port->receiver.n_active != 1)
-        return false;
+        return 0;
     if (slot_cpu(ring->last) != 0 && slot_cpu(ring->last) == cpu_current()) {
         if (!cpu_yield_cheaply()) /* the sender cannot run while we look */
-            return false;
+            return 0;
         looks = 1;
     }
-    for (int i = 0; i < looks; i++) {
-        word = slot_load(slot);
-        if ((uint32_t)word == awaited) {
-            *ret_word = word;
-            return true;
-        }
-        cpu_look_again();
-    }
-    return false;
+    return slot_await_like(slot, ring->position + 1, looks, ring->last);
 }
 
 /* What there is to do after a message was written, when `before` had been. */

@@ -56,6 +56,6 @@ ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t noti
 
 /*
  * Nothing there at the first look: looks a little longer at the current link, whose next slot it is,
- * before anything slower is tried; if it is the only one. True: a message is there.
+ * before anything slower is tried; if it is the only one. The last word seen, for ring_state.
  */
-bool transfer_look(const struct port *port, const struct slot *slot, uint64_t *ret_word);
+uint64_t transfer_look(const struct port *port, const struct slot *slot);

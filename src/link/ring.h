@@ -163,6 +163,23 @@ hot_inline const uint8_t *slot_payload_read(const struct slot *slot)
     return (const uint8_t *)slot + offsetof(struct slot, head);
 }
 
+/*
+ * Behind a message: when three quarters of the room that was seen are used up, looks how far the reader
+ * is, so that seldom anybody waits for that word. A cursor that is not to be believed is found where
+ * there is no room left.
+ */
+hot_inline void ring_writer_look_ahead(struct ring_writer *w)
+{
+    uint32_t room = w->limit - w->position, cursor;
+
+    if (likely(room != w->mask >> 2) || unlikely(!w->cursor))
+        return;
+    /* acquire: pairs with the release in ring_publish_cursor; what was read may be overwritten now */
+    cursor = (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_ACQUIRE);
+    if (likely(w->position - cursor <= w->capacity - room))
+        w->limit = cursor + w->capacity;
+}
+
 /* As ring_write_small, for a call whose answer goes to `entry`. */
 hot_inline bool ring_write_call(struct ring_writer *w, const void *data, size_t len, unsigned entry)
 {

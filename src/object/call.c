@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "cap/frame.h"
+#include "link/look.h"
 #include "object/control.h"
 #include "object/port.h"
 #include "object/source.h"
@@ -167,27 +168,17 @@ void call_end_slowly(struct port *port, struct calls *calls)
         calls_forget(&port->sender, calls);
 }
 
-bool call_look_quickly(const struct call *call, uint64_t *ret_word)
+uint64_t call_look_quickly(const struct call *call)
 {
     const struct reply_reader *replies = &call->calls->replies;
-    const struct slot *slot = &replies->entries[call->entry];
-    uint32_t awaited = replies->sequence[call->entry];
     int looks = LOOKS;
 
     if (slot_cpu(replies->last) != 0 && slot_cpu(replies->last) == cpu_current()) {
         cpu_yield(); /* the server cannot run while we look */
         looks = 1;
     }
-    for (int i = 0; i < looks; i++) {
-        uint64_t word = slot_load(slot);
-
-        if ((uint32_t)word == awaited) {
-            *ret_word = word;
-            return true;
-        }
-        cpu_look_again();
-    }
-    return false;
+    return slot_await_like(&replies->entries[call->entry], replies->sequence[call->entry], looks,
+                           replies->last);
 }
 
 /* --- waiting ---------------------------------------------------------------------------------- */

@@ -67,8 +67,11 @@ int call_hunger(struct port *port, vrd_cap_t cap, int64_t deadline);
 int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_message *message,
                 size_t size, int64_t deadline);
 
-/* Looks for the answer a little, before anything slower is tried. */
-bool call_look_quickly(const struct call *call, uint64_t *ret_word);
+/*
+ * Looks for the answer a little, before anything slower is tried: the last word seen; it is the
+ * answer's if its sequence is the call's.
+ */
+uint64_t call_look_quickly(const struct call *call);
 
 /* The rest of call_end. */
 void call_end_slowly(struct port *port, struct calls *calls);

@@ -21,6 +21,7 @@
 #include "os/socket.h"
 
 #define TURN 64              /* messages in a row from one link, while others may have some */
+#define TURN_ALONE 1024      /* ... while there is no other */
 #define QUIET 256            /* messages of others after which a silent link goes cold */
 #define HOT_MAX 16           /* links that a sleeping receiver watches itself */
 #define COOL_NS 10000000     /* see docs/design.md, "Sleep": a store is visible after this time */
@@ -151,7 +152,9 @@ static void receiver_count(struct receiver *rx)
 /* The current link may be read that many times without a closer look. */
 static void receiver_grant(struct receiver *rx)
 {
-    rx->granted = rx->budget = rx->current && !rx->current->ending ? TURN : 0;
+    bool alone = rx->n_active == 1 && list_empty(&rx->cooling);
+
+    rx->granted = rx->budget = !rx->current || rx->current->ending ? 0 : alone ? TURN_ALONE : TURN;
 }
 
 static void receiver_activate(struct receiver *rx, struct link *link)
@@ -163,10 +166,12 @@ static void receiver_activate(struct receiver *rx, struct link *link)
     link->state = LINK_ACTIVE;
     link->heard = rx->heard;
     rx->n_active++;
-    if (!rx->current) {
+    if (!rx->current)
         rx->current = link;
+    else if (rx->n_active == 2) /* whose budget was granted while it was alone */
+        receiver_count(rx);
+    if (rx->n_active <= 2)
         receiver_grant(rx);
-    }
 }
 
 /* The next link has its turn. */
