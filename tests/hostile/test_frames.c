@@ -584,7 +584,8 @@ struct crowd {
     struct support_gate attacker_done, newcomer_may;
 };
 
-/* Says HELLO over its tether again and again, and keeps all that comes of it. */
+/* Says HELLO over its tether again and again, and keeps all that comes of it. It is done when the
+ * victim has had its say on each: a WELCOME, or the end of the tether that came with it. */
 static int attacker_run(void *arg)
 {
     static struct peer peers[CROWD];
@@ -602,6 +603,8 @@ static int attacker_run(void *arg)
             support_sleep_ms(1);
         fd_close(&peers[i].far);
     }
+    for (size_t i = 0; i < CROWD; i++)
+        fd_wait(peers[i].tether);
     support_gate_open(&crowd->attacker_done);
     while (true)
         support_sleep_ms(1000);
@@ -638,16 +641,16 @@ static void test_more_links_than_descriptors(void **state)
     victim_init(victim);
     support_gate_init(&crowd.attacker_done);
     support_gate_init(&crowd.newcomer_may);
+    support_snapshot_take(&crowd.stage.before);
     crowd.stage.invitation = victim_invite(victim, VRD_RIGHT_SEND);
     raw_hung_up(crowd.stage.invitation);
-    newcomer = support_child(newcomer_run, &crowd);
-    attacker = support_child(attacker_run, &crowd);
-    fd_close(&crowd.stage.invitation);
-    support_snapshot_take(&crowd.stage.before);
-
+    /* Before the attacker runs: the control thread accepts its links from then on. */
     support_require(getrlimit(RLIMIT_NOFILE, &old) == 0);
     few = (struct rlimit){ .rlim_cur = support_count_fds() + CROWD_ROOM, .rlim_max = old.rlim_max };
     support_require(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    newcomer = support_child(newcomer_run, &crowd);
+    attacker = support_child(attacker_run, &crowd);
+    fd_close(&crowd.stage.invitation);
     while (!fd_readable(crowd.attacker_done.fd)) {
         victim_pump(victim);
         support_sleep_ms(1);
