@@ -24,6 +24,8 @@ template <size_t N> void latency(const Settings &settings, Results &results)
         add<BareHandOff<N>>(list);
         add<BareRing<N, SLOTS>>(list); // polls with a pause, which lets the writer get at the line
         add_veridian<N>(list, SLOTS);
+        if (N <= 64)
+            add_veridian_messages<N>(list, SLOTS);
         add_lock_free<N, SLOTS>(list);
         add_kernel<N>(list);
         return list;

@@ -55,6 +55,14 @@ template <size_t N> void add_veridian(Transports &list, size_t slots)
     (void)list, (void)slots;
 }
 
+template <size_t N> void add_veridian_messages(Transports &list, size_t slots)
+{
+#ifdef BENCH_HAVE_VERIDIAN
+    add<VeridianMessages<N>>(list, slots);
+#endif
+    (void)list, (void)slots;
+}
+
 template <size_t N> void add_veridian_batch(Transports &list, size_t slots)
 {
 #ifdef BENCH_HAVE_VERIDIAN

@@ -94,6 +94,50 @@ template <size_t N> class VeridianTransport : public TransportLoops<VeridianTran
     ChannelPair channels_;
 };
 
+// The same with an operation code, as a server's protocol would have it.
+template <size_t N> class VeridianMessages : public TransportLoops<VeridianMessages<N>, N> {
+  public:
+    explicit VeridianMessages(size_t slots) : channels_(slots, N)
+    {
+    }
+    std::string name() const override
+    {
+        return "veridian message";
+    }
+    void enter_parent() override
+    {
+        channels_.keep_parent();
+    }
+    void enter_child() override
+    {
+        channels_.keep_child();
+    }
+
+    void send(Direction direction, const Message<N> *message)
+    {
+        vrd_message out = {};
+        out.data = const_cast<Message<N> *>(message);
+        out.len = N;
+        out.opcode = OPCODE;
+        checked("vrd_send_message",
+                vrd_send_message(channels_.sender(direction), &out, VRD_FOREVER));
+    }
+    void receive(Direction direction, Message<N> *message)
+    {
+        vrd_message in = {};
+        in.data = message;
+        in.size = N;
+        checked("vrd_receive_message",
+                vrd_receive_message(channels_.receiver(direction), &in, VRD_FOREVER));
+        if (in.len != N || in.opcode != OPCODE)
+            throw std::runtime_error("vrd_receive_message: another message");
+    }
+
+  private:
+    static constexpr uint32_t OPCODE = 7;
+    ChannelPair channels_;
+};
+
 // The same with 32 messages a call.
 template <size_t N> class VeridianBatch : public VeridianTransport<N> {
   public:

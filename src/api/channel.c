@@ -106,7 +106,7 @@ hot_inline int send_through(struct pin_thread *self, struct port *port, vrd_cap_
 
     if (unlikely(!gate_try(self, port, cap)))
         return send_slow(cap, data, len, timeout_ns);
-    if (unlikely(!transfer_send_small(port, data, len)))
+    if (unlikely(!transfer_send_small(port, data, len, 0, 0, 0)))
         return send_held(port, cap, data, len, timeout_ns);
     notice = sender_notice_one(&port->sender.ring);
     if (unlikely(notice != 0))

@@ -90,154 +90,179 @@ static int call_held(struct port *port, vrd_cap_t cap, struct ring_message *requ
     return r;
 }
 
+/* What is made of an answer: its length, and the rest of it where that is wanted. */
+static ssize_t call_answered(int r, const struct ring_message *in, struct vrd_message *reply)
+{
+    if (r == VRD_ERR_MESSAGE_TOO_LARGE && reply && in->len > 0)
+        reply->len = in->len;
+    if (r < 0)
+        return r;
+    if (reply) {
+        message_in(reply, in, NULL);
+        carry_in(reply, in->carried);
+    }
+    return (ssize_t)in->len;
+}
+
+/*
+ * From here to call_through: `reply` is all that there is to fill in, or NULL: just the `size` bytes at
+ * `buf`, where what the answer carries is closed.
+ */
+static struct ring_message call_wish(void *buf, const struct vrd_message *reply)
+{
+    return (struct ring_message){ .data = buf, .wants_caps = reply && reply->max_caps > 0 };
+}
+
 /* Large, or no room, or news. Pin held; gives it back. */
 static __attribute__((noinline)) ssize_t call_plain(struct port *port, vrd_cap_t cap,
-                                                    const void *request, size_t len, void *reply,
-                                                    size_t size, int64_t timeout_ns)
+                                                    struct ring_message *request, void *buf,
+                                                    size_t size, struct vrd_message *reply,
+                                                    int64_t timeout_ns)
 {
-    struct ring_message out = { .data = transfer_unconst(request), .len = len };
-    struct ring_message in = { .data = reply };
-    int r = call_held(port, cap, &out, NULL, &in, size, timeout_ns);
+    struct ring_message in = call_wish(buf, reply);
+    int r = call_held(port, cap, request, NULL, &in, size, timeout_ns);
 
-    return r < 0 ? r : (ssize_t)in.len;
+    return call_answered(r, &in, reply);
 }
 
 /* The pin is not to be had by its bias. */
-static __attribute__((noinline)) ssize_t call_slow(vrd_cap_t cap, const void *request, size_t len,
-                                                   void *reply, size_t size, int64_t timeout_ns)
+static __attribute__((noinline)) ssize_t call_slow(vrd_cap_t cap, struct ring_message *request,
+                                                   void *buf, size_t size,
+                                                   struct vrd_message *reply, int64_t timeout_ns)
 {
     int r;
     struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
 
-    return port ? call_plain(port, cap, request, len, reply, size, timeout_ns) : r;
+    return port ? call_plain(port, cap, request, buf, size, reply, timeout_ns) : r;
 }
 
 /* Sent, and the answer is not there, or not plain. Pin held; gives it back. */
 static __attribute__((noinline)) ssize_t call_wait(struct port *port, vrd_cap_t cap,
-                                                   struct call call, void *reply, size_t size,
-                                                   int64_t timeout_ns)
+                                                   struct call call, void *buf, size_t size,
+                                                   struct vrd_message *reply, int64_t timeout_ns)
 {
-    struct ring_message in = { .data = reply };
+    struct ring_message in = call_wish(buf, reply);
     int r = call_finish(port, cap, call, &in, size, clock_deadline(timeout_ns));
 
     if (r != VRD_ERR_INVALID_CAPABILITY)
         gate_leave(port);
-    return r < 0 ? r : (ssize_t)in.len;
+    return call_answered(r, &in, reply);
 }
 
 /* The server asked for something. Pin held; gives it back. */
 static __attribute__((noinline)) ssize_t call_heed(struct port *port, vrd_cap_t cap,
-                                                   struct call call, void *reply, size_t size,
-                                                   int64_t timeout_ns, uint64_t notice)
+                                                   struct call call, void *buf, size_t size,
+                                                   struct vrd_message *reply, int64_t timeout_ns,
+                                                   uint64_t notice)
 {
     int r = sender_heed(port, notice);
 
     if (r == 0)
-        return call_wait(port, cap, call, reply, size, timeout_ns);
+        return call_wait(port, cap, call, buf, size, reply, timeout_ns);
     call_end(port, call.calls);
     gate_leave(port);
     return r;
 }
 
-hot_inline ssize_t call_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
-                                const void *request, size_t len, void *reply, size_t size,
+/* With `reply`, the answer may have an operation code and flags; else it is read to `buf` only. */
+hot_inline ssize_t call_read_small(struct call call, uint64_t word, void *buf, size_t size,
+                                   struct vrd_message *reply)
+{
+    struct reply_reader *replies = &call.calls->replies;
+    struct ring_message in = { 0 };
+    ssize_t n;
+
+    if (!reply)
+        return slot_is_small(word) ? reply_copy_small(replies, call.entry, word, buf, size) : -1;
+    if (unlikely(!slot_is_inline(word, false)))
+        return -1;
+    slot_get_meta(&replies->entries[call.entry], word, &in);
+    n = in.transfer != 0 ? -1 : reply_copy_small(replies, call.entry, word, buf, size);
+    if (likely(n >= 0)) {
+        in.len = (size_t)n;
+        message_in(reply, &in, NULL);
+    }
+    return n;
+}
+
+/* What is said of a request where the fast path does not take it. */
+#define CALL_REQUEST \
+    (&(struct ring_message){ \
+        .data = transfer_unconst(data), .len = len, .opcode = opcode, .flags = flags })
+
+hot_inline ssize_t call_through(vrd_cap_t cap, const void *data, size_t len, uint32_t opcode,
+                                uint32_t flags, void *buf, size_t size, struct vrd_message *reply,
                                 int64_t timeout_ns)
 {
-    struct ring_writer *w = &port->sender.ring;
+    struct pin_thread *self = pin_self;
+    struct port *port = gate_last(self, cap, GATE_SEND);
+    struct ring_writer *w;
     struct call call;
     uint64_t notice, word;
     ssize_t n;
 
-    if (unlikely(!gate_try(self, port, cap)))
-        return call_slow(cap, request, len, reply, size, timeout_ns);
+    if (unlikely(!port || !timeout_valid(timeout_ns) || !gate_try(self, port, cap)))
+        return call_slow(cap, CALL_REQUEST, buf, size, reply, timeout_ns);
+    w = &port->sender.ring;
     call.calls = port->sender.calls;
-    if (unlikely(!call.calls || !request || !reply || len > port->sender.small_max ||
-                 /* relaxed: it says "look closer"; looking takes the lock */
-                 atomic_load_explicit(&port->attention, memory_order_relaxed) != 0))
-        return call_plain(port, cap, request, len, reply, size, timeout_ns);
-    call.entry = reply_pick_quickly(&call.calls->replies, w->position + 1);
-    if (unlikely(call.entry < 0 || !ring_write_call(w, request, len, (unsigned)call.entry)))
-        return call_plain(port, cap, request, len, reply, size, timeout_ns);
+    call.entry =
+        likely(call.calls) ? reply_pick_quickly(&call.calls->replies, w->position + 1) : -1;
+    if (unlikely(
+            call.entry < 0 || !buf ||
+            !transfer_send_small(port, data, len, opcode, flags, slot_call((unsigned)call.entry))))
+        return call_plain(port, cap, CALL_REQUEST, buf, size, reply, timeout_ns);
     call_begin(call.calls, call.entry, w->position);
     notice = sender_notice_one(w);
     if (unlikely(notice != 0))
-        return call_heed(port, cap, call, reply, size, timeout_ns, notice);
+        return call_heed(port, cap, call, buf, size, reply, timeout_ns, notice);
     ring_writer_look_ahead(w);
     word = likely(timeout_ns != 0) ? call_look_quickly(&call) : 0;
-    if (unlikely((uint32_t)word != w->position))
-        return call_wait(port, cap, call, reply, size, timeout_ns);
-    n = slot_is_small(word) ? reply_copy_small(&call.calls->replies, call.entry, word, reply, size)
-                            : -1;
+    n = likely((uint32_t)word == w->position) ? call_read_small(call, word, buf, size, reply) : -1;
     if (unlikely(n < 0))
-        return call_wait(port, cap, call, reply, size, timeout_ns);
+        return call_wait(port, cap, call, buf, size, reply, timeout_ns);
     reply_end(&call.calls->replies, call.entry);
     call_end(port, call.calls);
     gate_leave_biased(self);
     return n;
 }
 
-/* Through another capability than this thread's last. */
-static __attribute__((noinline)) ssize_t call_other(vrd_cap_t cap, const void *request, size_t len,
-                                                    void *reply, size_t size, int64_t timeout_ns)
-{
-    struct port *port = gate_recall(pin_self, cap, GATE_SEND);
-
-    return port ? call_through(pin_self, port, cap, request, len, reply, size, timeout_ns)
-                : call_slow(cap, request, len, reply, size, timeout_ns);
-}
-
 ssize_t vrd_call(vrd_cap_t cap, const void *request, size_t len, void *reply, size_t size,
                  int64_t timeout_ns)
 {
-    struct pin_thread *self = pin_self;
-    struct port *port = gate_recent(self, cap, GATE_SEND);
-
-    if (unlikely(!timeout_valid(timeout_ns)))
-        return call_slow(cap, request, len, reply, size, timeout_ns);
-    return likely(port) ? call_through(self, port, cap, request, len, reply, size, timeout_ns)
-                        : call_other(cap, request, len, reply, size, timeout_ns);
+    return call_through(cap, request, len, 0, 0, reply, size, NULL, timeout_ns);
 }
 
-static int call_message(vrd_cap_t cap, struct ring_message *out, struct carry *carry,
-                        struct vrd_message *reply, int64_t timeout_ns)
+/* The request carries capabilities. */
+static int call_carrying(vrd_cap_t cap, const struct vrd_message *request,
+                         struct vrd_message *reply, int64_t timeout_ns)
 {
-    struct ring_message in = { .data = reply->data, .wants_caps = reply->max_caps > 0 };
-    int r;
-    struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+    struct ring_message out = message_out(request), in = call_wish(reply->data, reply);
+    struct port *port;
+    struct carry carry;
+    int r = carry_open(&carry, cap, request->caps, request->n_caps);
 
-    if (!port)
+    if (r < 0)
         return r;
-    r = call_held(port, cap, out, carry, &in, reply->size, timeout_ns);
-    if (r == 0) {
-        message_in(reply, &in, NULL);
-        carry_in(reply, in.carried);
-    } else if (r == VRD_ERR_MESSAGE_TOO_LARGE && in.len > 0) {
-        reply->len = in.len;
-    }
-    return r;
+    out.carried = &carry.out;
+    port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+    if (port)
+        r = call_held(port, cap, &out, &carry, &in, reply->size, timeout_ns);
+    carry_close(&carry, r);
+    return call_answered(r, &in, reply) < 0 ? r : 0;
 }
 
 int vrd_call_message(vrd_cap_t cap, const struct vrd_message *request, struct vrd_message *reply,
                      int64_t timeout_ns)
 {
-    struct ring_message out;
-    struct carry carry;
-    int r = request ? message_check_send(request) : VRD_ERR_INVALID_ARGUMENT;
+    ssize_t r;
 
-    if (r < 0)
-        return r;
-    if (!reply || !message_reserved_zero(reply))
+    if (!request || !reply || !message_reserved_zero(request) || !message_reserved_zero(reply))
         return VRD_ERR_INVALID_ARGUMENT;
-    out = message_out(request);
-    if (request->n_caps == 0)
-        return call_message(cap, &out, NULL, reply, timeout_ns);
-    r = carry_open(&carry, cap, request->caps, request->n_caps);
-    if (r < 0)
-        return r;
-    out.carried = &carry.out;
-    r = call_message(cap, &out, &carry, reply, timeout_ns);
-    carry_close(&carry, r);
-    return r;
+    if (unlikely(request->n_caps > 0))
+        return call_carrying(cap, request, reply, timeout_ns);
+    r = call_through(cap, request->data, request->len, request->opcode, request->flags, reply->data,
+                     reply->size, reply, timeout_ns);
+    return r < 0 ? (int)r : 0;
 }
 
 /* --- serving ---------------------------------------------------------------------------------- */
@@ -281,57 +306,15 @@ static __attribute__((noinline)) int receive_call_slow(vrd_cap_t cap, struct vrd
     return r;
 }
 
-/* A small call that is there already, or very soon, from the one link that is looked at. */
-hot_inline bool receive_call_small(struct port *port, struct vrd_message *request,
-                                   vrd_cap_t *ret_reply, int64_t timeout_ns)
-{
-    struct receiver *rx = &port->receiver;
-    const struct slot *slot;
-    struct link *link = rx->current;
-    struct ring_message in = { 0 };
-    uint64_t word, notice;
-    uint32_t entry;
-    ssize_t n;
-
-    if (unlikely(rx->budget == 0 || !request->data || !rx->pending.calls ||
-                 rx->pending.count > rx->pending.mask / 2))
-        return false;
-    slot = ring_slot(&link->ring);
-    word = slot_load(slot);
-    if (unlikely(ring_state(&link->ring, word) != RING_READY) && timeout_ns != 0)
-        word = transfer_look(port, slot);
-    if (unlikely(ring_state(&link->ring, word) != RING_READY))
-        return false;
-    entry = slot_caller(word) - 1;
-    /* the news behind the acquire of `word`: what was revoked before this was published is posted */
-    if (unlikely(!slot_is_small_call(word) || port_news(port) ||
-                 (link->replies.pending & UINT32_C(1) << entry)))
-        return false;
-    n = slot_copy_small(slot, word, request->data, request->size);
-    if (unlikely(n < 0))
-        return false;
-    ring_advance(&link->ring, word);
-    notice = receiver_took(rx, link);
-    reply_prepare(&link->replies, entry, (size_t)n);
-    *ret_reply = reply_new(port, link, entry, link->ring.position);
-    in.len = (size_t)n;
-    message_in(request, &in, link);
-    if (unlikely(notice != 0))
-        link_ring(link, notice);
-    return true;
-}
-
 hot_inline int receive_call(vrd_cap_t cap, struct vrd_message *request, vrd_cap_t *ret_reply,
                             int64_t timeout_ns)
 {
     struct pin_thread *self = pin_self;
-    struct port *port = gate_recent(self, cap, GATE_RECEIVE);
+    struct port *port = gate_last(self, cap, GATE_RECEIVE);
 
-    if (unlikely(!port))
-        port = gate_recall(self, cap, GATE_RECEIVE);
     if (unlikely(!port || !timeout_valid(timeout_ns) || !gate_try(self, port, cap)))
         return receive_call_slow(cap, request, ret_reply, timeout_ns);
-    if (unlikely(!receive_call_small(port, request, ret_reply, timeout_ns))) {
+    if (unlikely(!message_take_small(port, request, ret_reply, timeout_ns))) {
         int r = receive_call_held(port, cap, request, ret_reply, timeout_ns);
 
         if (r < 0)
@@ -403,7 +386,7 @@ static __attribute__((noinline)) int reply_out(vrd_cap_t reply, const struct rin
 
 /* A small answer to a caller in good order. Pin held. */
 hot_inline bool reply_small(struct port *port, vrd_cap_t reply, const void *data, size_t len,
-                            int *ret)
+                            uint32_t opcode, uint32_t flags, int *ret)
 {
     struct pending *pending = &port->receiver.pending;
     struct pending_call *call = likely(pending->calls) ? reply_find(pending, reply) : NULL;
@@ -417,34 +400,42 @@ hot_inline bool reply_small(struct port *port, vrd_cap_t reply, const void *data
     link = call->link;
     entry = call->entry;
     sequence = call->sequence;
-    reply_write_small(&link->replies, entry, sequence, data, len); /* first: someone waits for it */
+    /* first: someone waits for it */
+    reply_write_small(&link->replies, entry, sequence, data, len, opcode, flags);
     reply_take(pending, call);
     notice = reply_notice(&link->replies, entry, sequence);
     *ret = unlikely(notice != 0) ? reply_heed(link, entry, notice) : 0;
     return true;
 }
 
-int vrd_reply(vrd_cap_t reply, const void *data, size_t len)
+/* An answer to what this thread has received last, or from where. */
+hot_inline int reply_through(vrd_cap_t reply, const void *data, size_t len, uint32_t opcode,
+                             uint32_t flags)
 {
-    const struct ring_message message = { .data = transfer_unconst(data), .len = len };
     struct pin_thread *self = pin_self;
     vrd_cap_t cap = self ? self->recent[GATE_RECEIVE].key : VRD_CAP_NONE;
     int r;
 
-    /* an answer to what this thread has received last, or from where */
     if (likely(((cap ^ reply) & HANDLE_INDEX_MAX) == 0 && cap != VRD_CAP_NONE &&
                cap_is_reply(reply))) {
         struct port *port = self->recent[GATE_RECEIVE].value;
 
         if (likely(gate_try(self, port, cap))) {
-            bool done = reply_small(port, reply, data, len, &r);
+            bool done = reply_small(port, reply, data, len, opcode, flags, &r);
 
             gate_leave_biased(self);
             if (likely(done))
                 return r;
         }
     }
-    return reply_out(reply, &message);
+    return reply_out(
+        reply, &(struct ring_message){
+                   .data = transfer_unconst(data), .len = len, .opcode = opcode, .flags = flags });
+}
+
+int vrd_reply(vrd_cap_t reply, const void *data, size_t len)
+{
+    return reply_through(reply, data, len, 0, 0);
 }
 
 /* It cannot even be tried: uses it up, and says why. */
@@ -463,9 +454,9 @@ int vrd_reply_message(vrd_cap_t reply, const struct vrd_message *message)
 
     if (r < 0)
         return reply_failing(reply, r);
-    out = message_out(message);
     if (message->n_caps == 0)
-        return reply_out(reply, &out);
+        return reply_through(reply, message->data, message->len, message->opcode, message->flags);
+    out = message_out(message);
     r = carry_open(&carry, reply, message->caps, message->n_caps);
     if (r < 0)
         return reply_failing(reply, r);

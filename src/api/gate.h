@@ -22,6 +22,14 @@ hot_inline struct port *gate_recent(const struct pin_thread *self, vrd_cap_t cap
 /* Finds the port for a thread that used another one last. NULL: gate_enter says why. */
 struct port *gate_recall(struct pin_thread *self, vrd_cap_t cap, enum gate_use use);
 
+/* The one or the other; NULL also for a thread that has not used any. */
+hot_inline struct port *gate_last(struct pin_thread *self, vrd_cap_t cap, enum gate_use use)
+{
+    struct port *port = gate_recent(self, cap, use);
+
+    return likely(port) ? port : gate_recall(self, cap, use);
+}
+
 /*
  * Takes the pin of a port that gate_recent or gate_recall found, if it is biased to this thread and
  * the number is current. Leave with gate_leave_biased.

@@ -8,15 +8,6 @@
 #include "api/message.h"
 #include "api/transfer.h"
 
-bool message_reserved_zero(const struct vrd_message *message)
-{
-    uint64_t any = 0;
-
-    for (size_t i = 0; i < ARRAY_SIZE(message->reserved); i++)
-        any |= message->reserved[i];
-    return any == 0;
-}
-
 int message_check_send(const struct vrd_message *message)
 {
     return message_reserved_zero(message) ? 0 : VRD_ERR_INVALID_ARGUMENT;
@@ -38,15 +29,23 @@ int message_send(vrd_cap_t cap, struct ring_message *out, int64_t timeout_ns)
     return port ? transfer_send(port, cap, out, timeout_ns) : r;
 }
 
-int vrd_send_message(vrd_cap_t cap, const struct vrd_message *message, int64_t timeout_ns)
+/* Whatever is not small, or has to wait. Pin held; gives it back. */
+static __attribute__((noinline)) int
+send_held(struct port *port, vrd_cap_t cap, const struct vrd_message *message, int64_t timeout_ns)
 {
-    struct ring_message out;
-    struct carry carry;
-    int r = message ? message_check_send(message) : VRD_ERR_INVALID_ARGUMENT;
+    struct ring_message out = message_out(message);
 
-    if (r < 0)
-        return r;
-    out = message_out(message);
+    return transfer_send(port, cap, &out, timeout_ns);
+}
+
+/* The pin is not to be had by its bias, or there are capabilities. */
+static __attribute__((noinline)) int send_slow(vrd_cap_t cap, const struct vrd_message *message,
+                                               int64_t timeout_ns)
+{
+    struct ring_message out = message_out(message);
+    struct carry carry;
+    int r;
+
     if (message->n_caps == 0)
         return message_send(cap, &out, timeout_ns);
     r = carry_open(&carry, cap, message->caps, message->n_caps);
@@ -56,6 +55,29 @@ int vrd_send_message(vrd_cap_t cap, const struct vrd_message *message, int64_t t
     r = message_send(cap, &out, timeout_ns);
     carry_close(&carry, r);
     return r;
+}
+
+int vrd_send_message(vrd_cap_t cap, const struct vrd_message *message, int64_t timeout_ns)
+{
+    struct pin_thread *self = pin_self;
+    struct port *port;
+    uint64_t notice;
+
+    if (unlikely(!message || !message_reserved_zero(message)))
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_last(self, cap, GATE_SEND);
+    if (unlikely(!port || message->n_caps > 0 || !timeout_valid(timeout_ns) ||
+                 !gate_try(self, port, cap)))
+        return send_slow(cap, message, timeout_ns);
+    if (unlikely(!transfer_send_small(port, message->data, message->len, message->opcode,
+                                      message->flags, 0)))
+        return send_held(port, cap, message, timeout_ns);
+    notice = sender_notice_one(&port->sender.ring);
+    if (unlikely(notice != 0))
+        return transfer_send_end(port, notice);
+    ring_writer_look_ahead(&port->sender.ring);
+    gate_leave_biased(self);
+    return 0;
 }
 
 /* As transfer_receive, into a struct vrd_message. */
@@ -75,20 +97,41 @@ static int message_receive(struct port *port, vrd_cap_t cap, struct vrd_message 
     return r;
 }
 
-int vrd_receive_message(vrd_cap_t cap, struct vrd_message *message, int64_t timeout_ns)
+/* Whatever is not small, and waiting. Pin held; gives it back. */
+static __attribute__((noinline)) int receive_held(struct port *port, vrd_cap_t cap,
+                                                  struct vrd_message *message, int64_t timeout_ns)
 {
-    struct port *port;
-    int r;
+    int r = message_receive(port, cap, message, timeout_ns);
 
-    if (!message || !message_reserved_zero(message))
-        return VRD_ERR_INVALID_ARGUMENT;
-    port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
-    if (!port)
-        return r;
-    r = message_receive(port, cap, message, timeout_ns);
     if (r == 0)
         gate_leave(port);
     return r;
+}
+
+/* The pin is not to be had by its bias. */
+static __attribute__((noinline)) int receive_slow(vrd_cap_t cap, struct vrd_message *message,
+                                                  int64_t timeout_ns)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
+
+    return port ? receive_held(port, cap, message, timeout_ns) : r;
+}
+
+int vrd_receive_message(vrd_cap_t cap, struct vrd_message *message, int64_t timeout_ns)
+{
+    struct pin_thread *self = pin_self;
+    struct port *port;
+
+    if (unlikely(!message || !message_reserved_zero(message)))
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_last(self, cap, GATE_RECEIVE);
+    if (unlikely(!port || !timeout_valid(timeout_ns) || !gate_try(self, port, cap)))
+        return receive_slow(cap, message, timeout_ns);
+    if (unlikely(!message_take_small(port, message, NULL, timeout_ns)))
+        return receive_held(port, cap, message, timeout_ns);
+    gate_leave_biased(self);
+    return 0;
 }
 
 int vrd_discard(vrd_cap_t cap)
@@ -115,8 +158,8 @@ static size_t batch_write(struct port *port, const struct vrd_message *messages,
         const struct vrd_message *message = &messages[i];
 
         if (message->len > port->sender.small_max || (!message->data && message->len > 0) ||
-            (message->opcode | message->flags | message->n_caps) != 0 ||
-            !message_reserved_zero(message) || !ring_write_small(w, message->data, message->len))
+            message->n_caps != 0 || !message_reserved_zero(message) ||
+            !ring_write_small(w, message->data, message->len, message->opcode, message->flags, 0))
             break;
     }
     return i;
@@ -200,17 +243,20 @@ static size_t batch_read(struct port *port, struct vrd_message *messages, size_t
         struct vrd_message *message = &messages[i];
         const struct slot *slot = ring_slot(&link->ring);
         uint64_t word = slot_load(slot);
+        struct ring_message in = { 0 };
         ssize_t len;
 
-        if (ring_state(&link->ring, word) != RING_READY || !slot_is_small(word) ||
+        if (ring_state(&link->ring, word) != RING_READY || !slot_is_inline(word, false) ||
             port_news(port) || (!message->data && message->size > 0))
             break;
-        len = slot_copy_small(slot, word, message->data, message->size);
+        slot_get_meta(slot, word, &in);
+        len = in.transfer != 0 ? -1 : slot_copy_small(slot, word, message->data, message->size);
         if (len < 0)
             break;
+        in.len = (size_t)len;
         link->ring.position++;
         link->ring.last = word;
-        message_in(message, &(struct ring_message){ .len = (size_t)len }, link);
+        message_in(message, &in, link);
     }
     if (i > 0) {
         ring_publish_cursor(&link->ring);

@@ -41,13 +41,17 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *me
 int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *message, size_t size,
                      int64_t timeout_ns, struct link **ret_link);
 
-/* A plain message that fits a slot and the channel's limit, on a link in good order with room. */
-hot_inline bool transfer_send_small(struct port *port, const void *data, size_t len)
+/*
+ * A message that fits a slot and the channel's limit, on a link in good order with room. `call` as
+ * for ring_write_small.
+ */
+hot_inline bool transfer_send_small(struct port *port, const void *data, size_t len,
+                                    uint32_t opcode, uint32_t flags, unsigned call)
 {
     return likely(data && len <= port->sender.small_max &&
                   /* relaxed: it says "look closer"; looking takes the lock */
                   atomic_load_explicit(&port->attention, memory_order_relaxed) == 0 &&
-                  ring_write_small(&port->sender.ring, data, len));
+                  ring_write_small(&port->sender.ring, data, len, opcode, flags, call));
 }
 
 /* Does what the notice calls for and gives the pin back; for the end of a fast path. */

@@ -207,6 +207,6 @@ void reply_write(struct reply_writer *w, uint32_t entry, uint32_t sequence,
         kind = SLOT_BYTES;
         inline_len = 0;
     }
-    kind |= slot_put_meta(slot, message);
+    kind |= slot_put_meta(slot, message->opcode, message->flags, message->transfer);
     reply_publish(w, entry, slot_word(sequence, inline_len, kind));
 }

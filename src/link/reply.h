@@ -167,10 +167,13 @@ hot_inline void reply_publish(struct reply_writer *w, uint32_t entry, uint64_t w
 
 /* At most SLOT_INLINE_MAX bytes. */
 hot_inline void reply_write_small(struct reply_writer *w, uint32_t entry, uint32_t sequence,
-                                  const void *data, size_t len)
+                                  const void *data, size_t len, uint32_t opcode, uint32_t flags)
 {
-    copy_small(slot_payload(&w->entries[entry]), data, len);
-    reply_publish(w, entry, slot_word(sequence, len, SLOT_INLINE));
+    struct slot *slot = &w->entries[entry];
+
+    copy_small(slot_payload(slot), data, len);
+    reply_publish(w, entry,
+                  slot_word(sequence, len, SLOT_INLINE | slot_put_meta(slot, opcode, flags, 0)));
 }
 
 /* There will be no answer. */

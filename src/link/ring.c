@@ -179,7 +179,7 @@ int ring_write(struct ring_writer *w, const struct ring_message *message)
         kind = SLOT_BYTES;
         inline_len = 0;
     }
-    kind |= slot_put_meta(slot, message);
+    kind |= slot_put_meta(slot, message->opcode, message->flags, message->transfer);
     if (message->call != 0)
         kind |= slot_call(message->call - 1);
     slot_publish(slot, slot_word(w->position + 1, inline_len, kind));

@@ -180,45 +180,36 @@ hot_inline void ring_writer_look_ahead(struct ring_writer *w)
         w->limit = cursor + w->capacity;
 }
 
-/* As ring_write_small, for a call whose answer goes to `entry`. */
-hot_inline bool ring_write_call(struct ring_writer *w, const void *data, size_t len, unsigned entry)
-{
-    uint32_t position = w->position;
-    struct slot *slot = &w->slots[position & w->mask];
-
-    if (unlikely(position == w->limit))
-        return false;
-    copy_small(slot_payload(slot), data, len);
-    w->position = ++position;
-    slot_publish(slot, slot_word(position, len, SLOT_INLINE | slot_call(entry)));
-    if (len > SLOT_HEAD_MAX)
-        cpu_prefetch_write(w->slots[position & w->mask].tail);
-    return true;
-}
-
 /* What few messages have: the flag that says so, or 0. */
-static inline unsigned slot_put_meta(struct slot *slot, const struct ring_message *message)
+hot_inline unsigned slot_put_meta(struct slot *slot, uint32_t opcode, uint32_t flags,
+                                  uint64_t transfer)
 {
-    if ((message->opcode | message->flags | message->transfer) == 0)
+    if ((opcode | flags | transfer) == 0)
         return 0;
-    slot->opcode = message->opcode;
-    slot->flags = message->flags;
-    slot->transfer = message->transfer;
+    slot->opcode = opcode;
+    slot->flags = flags;
+    slot->transfer = transfer;
     return SLOT_META;
 }
 
-/* A plain message of at most SLOT_INLINE_MAX bytes. False: ring_write finds out why not. */
-hot_inline bool ring_write_small(struct ring_writer *w, const void *data, size_t len)
+/*
+ * A message of at most SLOT_INLINE_MAX bytes; `call` is 0, or slot_call(). False: ring_write finds out
+ * why not.
+ */
+hot_inline bool ring_write_small(struct ring_writer *w, const void *data, size_t len,
+                                 uint32_t opcode, uint32_t flags, unsigned call)
 {
     uint32_t position = w->position;
     struct slot *slot = &w->slots[position & w->mask];
+    unsigned kind = SLOT_INLINE | call;
 
     if (unlikely(position == w->limit))
         return false;
     copy_small(slot_payload(slot), data, len);
+    kind |= slot_put_meta(slot, opcode, flags, 0);
     w->position = ++position;
-    slot_publish(slot, slot_word(position, len, SLOT_INLINE));
-    if (len > SLOT_HEAD_MAX)
+    slot_publish(slot, slot_word(position, len, kind));
+    if (len > SLOT_HEAD_MAX || (opcode | flags) != 0)
         cpu_prefetch_write(w->slots[position & w->mask].tail);
     return true;
 }
@@ -328,18 +319,19 @@ hot_inline void ring_advance(struct ring_reader *r, uint64_t word)
     ring_publish_cursor(r);
 }
 
-/* The same of a call. */
-hot_inline bool slot_is_small_call(uint64_t word)
-{
-    unsigned kind = (unsigned)(word >> 40) & 0xff;
-
-    return (kind & ~slot_call(REPLY_ENTRIES - 1) & 0xff) == SLOT_INLINE && (kind & SLOT_CALL) != 0;
-}
-
 /* A plain inline message, for slot_copy_small? */
 hot_inline bool slot_is_small(uint64_t word)
 {
     return ((word >> 40) & 0xff) == SLOT_INLINE;
+}
+
+/* The same, or with something in its second line; or (`calls`) a call. */
+hot_inline bool slot_is_inline(uint64_t word, bool calls)
+{
+    unsigned kind = (unsigned)(word >> 40) & 0xff & ~(unsigned)SLOT_META;
+
+    return kind == SLOT_INLINE ||
+           (calls && (kind & ~slot_call(REPLY_ENTRIES - 1)) == SLOT_INLINE && (kind & SLOT_CALL));
 }
 
 /* The entry in which the sender of this word awaits a reply, + 1; 0: it awaits none. */

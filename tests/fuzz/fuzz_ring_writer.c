@@ -95,7 +95,7 @@ static void write_message(struct stage *stage, bool small)
                      : input_u32(&stage->input) % (MESSAGE_MAX + 1U);
     for (size_t i = 0; i < sent.len; i++)
         data[i] = message_byte(sent.seed, i);
-    if (small && ring_write_small(w, data, sent.len)) {
+    if (small && ring_write_small(w, data, sent.len, 0, 0, 0)) {
         result = 0;
     } else {
         message.len = sent.len;

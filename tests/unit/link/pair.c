@@ -82,7 +82,7 @@ int pair_write(struct pair *pair, const void *data, size_t len)
 
 bool pair_write_small(struct pair *pair, const void *data, size_t len)
 {
-    return ring_write_small(&pair->w, data, len);
+    return ring_write_small(&pair->w, data, len, 0, 0, 0);
 }
 
 ssize_t pair_read_small(struct pair *pair, uint64_t word, void *buffer, size_t size)
