@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: MIT */
+#include "link/heap.h"
+
+#include <stdlib.h>
+#include <veridian/error.h>
+
+#include "base/arith.h"
+
+#define STEPS 8 /* bins to a doubling of the size */
+#define STEPS_SHIFT 3
+#define LOOKS 32 /* blocks of the bin that the size itself falls in: most of them are too small */
+
+/* The bin of free blocks of `size` bytes; larger blocks lie in it or behind it. */
+static unsigned heap_bin(uint64_t size)
+{
+    uint64_t grains = size / HEAP_GRAIN;
+    unsigned doublings;
+
+    if (grains < STEPS)
+        return (unsigned)grains;
+    doublings = 63 - (unsigned)__builtin_clzll(grains) - STEPS_SHIFT;
+    return (doublings + 1) * STEPS + (unsigned)(grains >> doublings) % STEPS;
+}
+
+static struct heap_block *block_new(struct heap *heap)
+{
+    struct heap_block *block = heap->spare;
+
+    if (!block)
+        return malloc(sizeof(*block));
+    heap->spare = block->next;
+    return block;
+}
+
+static void block_free(struct heap *heap, struct heap_block *block)
+{
+    block->next = heap->spare;
+    heap->spare = block;
+}
+
+static void block_file(struct heap *heap, struct heap_block *block)
+{
+    unsigned bin = heap_bin(block->size);
+
+    block->used = false;
+    block->previous = NULL;
+    block->next = heap->bins[bin];
+    if (block->next)
+        block->next->previous = block;
+    heap->bins[bin] = block;
+    heap->filled[bin / 64] |= UINT64_C(1) << bin % 64;
+}
+
+static void block_unfile(struct heap *heap, struct heap_block *block)
+{
+    unsigned bin = heap_bin(block->size);
+
+    if (block->next)
+        block->next->previous = block->previous;
+    if (block->previous)
+        block->previous->next = block->next;
+    else
+        heap->bins[bin] = block->next;
+    if (!heap->bins[bin])
+        heap->filled[bin / 64] &= ~(UINT64_C(1) << bin % 64);
+}
+
+/* Leaves `size` bytes to a block; the rest becomes one of its own, if there is memory to say so. */
+static void block_split(struct heap *heap, struct heap_block *block, uint64_t size)
+{
+    struct heap_block *rest = block->size > size ? block_new(heap) : NULL;
+
+    if (!rest)
+        return;
+    *rest = (struct heap_block){ .offset = block->offset + size,
+                                 .size = block->size - size,
+                                 .extension = block->extension,
+                                 .before = block,
+                                 .after = block->after };
+    if (rest->after)
+        rest->after->before = rest;
+    block->after = rest;
+    block->size = size;
+    block_file(heap, rest);
+}
+
+/* Joins `block` with the one behind it. Neither is in a bin. */
+static void block_join(struct heap *heap, struct heap_block *block)
+{
+    struct heap_block *rest = block->after;
+
+    block->size += rest->size;
+    block->after = rest->after;
+    if (block->after)
+        block->after->before = block;
+    block_free(heap, rest);
+}
+
+void heap_deinit(struct heap *heap)
+{
+    while (heap->extensions) {
+        struct heap_extension *extension = heap->extensions;
+
+        heap->extensions = extension->next;
+        for (struct heap_block *block = extension->first, *after; block; block = after) {
+            after = block->after;
+            free(block);
+        }
+        free(extension);
+    }
+    for (struct heap_block *block = heap->spare, *next; block; block = next) {
+        next = block->next;
+        free(block);
+    }
+    *heap = (struct heap){ 0 };
+}
+
+int heap_extend(struct heap *heap, uint32_t number, uint64_t size)
+{
+    struct heap_extension *extension = malloc(sizeof(*extension));
+    struct heap_block *block = extension ? block_new(heap) : NULL;
+
+    if (!block) {
+        free(extension);
+        return VRD_ERR_OUT_OF_MEMORY;
+    }
+    *extension = (struct heap_extension){
+        .number = number, .size = size, .first = block, .next = heap->extensions
+    };
+    *block = (struct heap_block){ .size = size, .extension = extension };
+    heap->extensions = extension;
+    heap->size += size;
+    block_file(heap, block);
+    return 0;
+}
+
+/* Any block of the bins behind that of `size` is large enough. */
+static struct heap_block *heap_find_larger(const struct heap *heap, unsigned bin)
+{
+    uint64_t filled = heap->filled[bin / 64] & ~UINT64_C(0) << bin % 64;
+
+    for (size_t i = bin / 64;;) {
+        if (filled != 0)
+            return heap->bins[i * 64 + (unsigned)__builtin_ctzll(filled)];
+        if (++i == HEAP_BINS / 64)
+            return NULL;
+        filled = heap->filled[i];
+    }
+}
+
+static struct heap_block *heap_find(const struct heap *heap, uint64_t size)
+{
+    unsigned bin = heap_bin(size);
+    struct heap_block *block = heap->bins[bin];
+
+    for (int i = 0; block && i < LOOKS; i++, block = block->next)
+        if (block->size >= size)
+            return block;
+    return heap_find_larger(heap, bin + 1);
+}
+
+struct heap_block *heap_take(struct heap *heap, uint64_t size)
+{
+    struct heap_block *block;
+
+    if (size > heap->size)
+        return NULL;
+    size = size > 0 ? round_up(size, HEAP_GRAIN) : HEAP_GRAIN;
+    block = heap_find(heap, size);
+    if (!block)
+        return NULL;
+    block_unfile(heap, block);
+    block_split(heap, block, size);
+    block->used = true;
+    block->extension->used += block->size;
+    heap->used += block->size;
+    return block;
+}
+
+void heap_give(struct heap *heap, struct heap_block *block)
+{
+    block->extension->used -= block->size;
+    heap->used -= block->size;
+    if (block->after && !block->after->used) {
+        block_unfile(heap, block->after);
+        block_join(heap, block);
+    }
+    if (block->before && !block->before->used) {
+        block = block->before;
+        block_unfile(heap, block);
+        block_join(heap, block);
+    }
+    block_file(heap, block);
+}
+
+bool heap_idle(const struct heap *heap, uint32_t *ret_number)
+{
+    for (const struct heap_extension *e = heap->extensions; e; e = e->next) {
+        if (e->used > 0)
+            continue;
+        *ret_number = e->number;
+        return true;
+    }
+    return false;
+}
+
+void heap_shrink(struct heap *heap, uint32_t number)
+{
+    struct heap_extension **at = &heap->extensions;
+    struct heap_extension *extension;
+
+    while ((*at)->number != number)
+        at = &(*at)->next;
+    extension = *at;
+    *at = extension->next;
+    heap->size -= extension->size;
+    block_unfile(heap, extension->first);
+    block_free(heap, extension->first);
+    free(extension);
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * heap.h - which bytes of a sender's heap extensions are in use. Only the book-keeping: nothing of
+ * it lies in memory that a peer can see, and the extensions themselves are the caller's.
+ *
+ * Good fit: free blocks lie in bins whose sizes differ by at most an eighth, and join their free
+ * neighbours at once. Taking and giving are bounded, however large the heap is. One thread at a time.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define HEAP_GRAIN 64 /* bytes: blocks are multiples of it and aligned to it */
+#define HEAP_BINS 512
+
+/* Bytes of an extension, in use or free. */
+struct heap_block {
+    uint64_t offset;
+    uint64_t size;
+    struct heap_extension *extension;
+    bool used;
+    struct heap_block *before, *after;  /* neighbours in the extension            */
+    struct heap_block *previous, *next; /* in its bin, while free; `next`: spare  */
+};
+
+struct heap_extension {
+    uint32_t number; /* the caller's name for it */
+    uint64_t size;
+    uint64_t used; /* bytes */
+    struct heap_block *first;
+    struct heap_extension *next;
+};
+
+struct heap {
+    struct heap_block *bins[HEAP_BINS];
+    uint64_t filled[HEAP_BINS / 64]; /* a bit for each bin that is not empty */
+    struct heap_block *spare;        /* to be used again */
+    struct heap_extension *extensions;
+    uint64_t size, used; /* bytes, of all extensions */
+};
+
+/* A heap of zeroes is empty, and needs no further preparation. */
+void heap_deinit(struct heap *heap);
+
+/* `size` bytes more, a multiple of HEAP_GRAIN. 0 or VRD_ERR_OUT_OF_MEMORY. */
+int heap_extend(struct heap *heap, uint32_t number, uint64_t size);
+
+/* At least `size` bytes. NULL: no free block is large enough, or none was found soon. */
+struct heap_block *heap_take(struct heap *heap, uint64_t size);
+void heap_give(struct heap *heap, struct heap_block *block);
+
+/* Is there an extension of which nothing is in use? Which? */
+bool heap_idle(const struct heap *heap, uint32_t *ret_number);
+
+/* Forgets an extension of which nothing is in use. */
+void heap_shrink(struct heap *heap, uint32_t number);
