@@ -26,7 +26,11 @@ VRD_BEGIN_DECLS
 struct vrd_channel_options {
     size_t slots; /* messages that each sender may have unread, to VRD_CHANNEL_SLOTS_MAX */
     size_t max_message_size; /* bytes; default 1 MiB, as large as memory allows */
-    uint64_t reserved[14];
+    size_t
+        max_bytes; /* that each sender may have lent or about to be (loan.h), in whole pages of its
+                         memory; not below max_message_size; default four such messages, or 16 MiB if
+                         that is more */
+    uint64_t reserved[13];
 };
 
 /*

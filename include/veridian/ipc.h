@@ -11,6 +11,7 @@
 #include <veridian/endpoint.h>
 #include <veridian/error.h>
 #include <veridian/inbox.h>
+#include <veridian/loan.h>
 #include <veridian/message.h>
 #include <veridian/name.h>
 #include <veridian/process.h>

@@ -161,6 +161,7 @@ static struct frame greeting_of(const struct port *port, uint32_t rights)
                            .rights = rights,
                            .badge = port->badge,
                            .depth = port->depth + 1,
+                           .bytes = port->max_bytes,
                            .object = (uint16_t)port->object };
 }
 
@@ -180,6 +181,7 @@ static int derive_port(const struct port *origin, uint32_t rights, uint64_t badg
         sender_inherit(port, fd_take(near));
         port->sender.twin = origin->sender.twin;
         port->object = origin->object;
+        port->max_bytes = origin->max_bytes;
         port->badge = badge;
         port->depth = origin->depth + 1;
         port_show(port, cap);
@@ -507,6 +509,13 @@ void passing_kept(vrd_cap_t cap, int fd)
 
 /* --- import ----------------------------------------------------------------------------------- */
 
+/* How much may be lent; a limit that no message would fit is none. */
+static void greeting_limit(const struct frame *greeting, struct port *port)
+{
+    if (greeting->bytes >= round_up(greeting->max_message, LAYOUT_PAGE))
+        port->max_bytes = greeting->bytes;
+}
+
 /* A capability to send, not yet shown. 0 or VRD_ERR_*. */
 static int import_port(const struct frame *greeting, struct port **ret_port, vrd_cap_t *ret_cap)
 {
@@ -523,6 +532,7 @@ static int import_port(const struct frame *greeting, struct port **ret_port, vrd
     if (!port)
         return VRD_ERR_OUT_OF_MEMORY;
     sender_init(port, -1);
+    greeting_limit(greeting, port);
     port->object =
         greeting->object == VRD_OBJECT_ENDPOINT ? VRD_OBJECT_ENDPOINT : VRD_OBJECT_CHANNEL;
     port->badge = greeting->badge;
@@ -634,6 +644,8 @@ static int import_endpoint(const struct frame *greeting, struct datagram *datagr
                         fd_take(&datagram->fds[1]), fd_take(&datagram->fds[0]), &cap);
     r = port ? import_all_invitations(port, fd, greeting->count) : VRD_ERR_OUT_OF_MEMORY;
     if (r == 0) {
+        greeting_limit(greeting, port);
+        greeting_limit(greeting, port->receiver.caller);
         endpoint_show(port, cap);
         *ret = cap;
     } else if (port) {
@@ -665,6 +677,7 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
     port = port_new(PORT_RECEIVER, greeting->rights, greeting->slots, greeting->max_message, &cap);
     if (port) {
         receiver_init(port);
+        greeting_limit(greeting, port);
         port->object = VRD_OBJECT_CHANNEL;
         if (datagram->n_fds > 0)
             r = receiver_root(port, fd_take(&datagram->fds[0]));

@@ -40,6 +40,7 @@ static int channel_make(const struct vrd_channel_options *options, int root[2], 
     }
     sender_init(sender, fd_take(&near));
     sender->sender.twin = recv;
+    sender->max_bytes = receiver->max_bytes = options->max_bytes;
     sender->object = receiver->object = VRD_OBJECT_CHANNEL;
     port_show(sender, send);
     port_show(receiver, recv);

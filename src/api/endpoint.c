@@ -38,6 +38,7 @@ int vrd_endpoint_create_with(const struct vrd_channel_options *options, uint64_t
     port = endpoint_new(RIGHTS_ENDPOINT, (uint32_t)filled.slots, filled.max_message_size, root[0],
                         root[1], &cap);
     if (port) {
+        port->max_bytes = port->receiver.caller->max_bytes = filled.max_bytes;
         endpoint_show(port, cap);
         *ret_id = ++last;
         *ret_cap = cap;

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "link/look.h"
 #include "object/call.h"
+#include "object/lender.h"
 #include "os/cpu.h"
 
 #define AGAIN 4    /* what is there may be nothing; then it is enough to say so */
@@ -60,28 +61,47 @@ static int send_called(struct port *port, const struct ring_message *message, ui
     return r;
 }
 
-/* One attempt. */
-static int send_try(struct port *port, struct ring_message *message)
+/* Writes the message, on a link in good order. */
+static int send_write(struct port *port, struct ring_message *message)
 {
     struct ring_writer *w = &port->sender.ring;
     uint32_t before;
     int r = 0;
 
-    if (atomic_load_explicit(&port->attention, memory_order_relaxed) != 0)
-        r = sender_attend(port);
-    if (r == 0 && message->len > SLOT_INLINE_MAX)
+    if (message->len > SLOT_INLINE_MAX && !message->block)
         r = sender_prepare(port, message->len);
     if (r == 0 && message->call != 0)
         r = call_pick(port, &message->call);
     if (r == 0 && message->carried)
         r = sender_carry(port, message);
-    if (r == 0) {
-        before = w->position;
-        r = ring_write(w, message);
-        if (r == 0)
-            r = message->call != 0 ? send_called(port, message, before)
-                                   : send_written(port, before);
-    }
+    if (r < 0)
+        return r;
+    before = w->position;
+    r = ring_write(w, message);
+    if (r < 0)
+        return r;
+    return message->call != 0 ? send_called(port, message, before) : send_written(port, before);
+}
+
+/* No room for a loan: until something returns, or the cursor moves from where it is now. */
+static int send_lent_out(struct ring_writer *w)
+{
+    return ring_writer_refresh(w) == VRD_ERR_PEER_CORRUPT ? VRD_ERR_PEER_CORRUPT
+                                                          : VRD_ERR_CHANNEL_FULL;
+}
+
+/* One attempt. */
+static int send_try(struct port *port, struct ring_message *message)
+{
+    int r = 0;
+
+    if (atomic_load_explicit(&port->attention, memory_order_relaxed) != 0)
+        r = sender_attend(port);
+    if (r == 0)
+        r = message->borrows ? lender_take(port, message->len, &message->block)
+                             : send_write(port, message);
+    if (r == VRD_ERR_CHANNEL_FULL && (message->borrows || message->block))
+        r = send_lent_out(&port->sender.ring);
     if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_LINKED) {
         /* The answer may be here and not yet posted: with it comes the cursor, which makes room. */
         atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
@@ -124,7 +144,7 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *me
     int64_t deadline = 0;
     int r;
 
-    if (!timeout_valid(timeout_ns) || (!message->data && message->len > 0)) {
+    if (!timeout_valid(timeout_ns) || (!message->data && message->len > 0 && !message->borrows)) {
         r = VRD_ERR_INVALID_ARGUMENT;
     } else if (message->len > port->max_message) {
         r = VRD_ERR_MESSAGE_TOO_LARGE;

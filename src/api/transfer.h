@@ -29,7 +29,7 @@ int transfer_send(struct port *port, vrd_cap_t cap, struct ring_message *message
 /*
  * As transfer_send, but keeps the pin on success. If the message is a call (`call` is not 0), an
  * entry for the answer is picked (then `call` says which), also waiting for one; on success the call
- * has begun.
+ * has begun. If it `borrows`, nothing is sent, but `block` is to be written to.
  */
 int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *message,
                        int64_t timeout_ns);

@@ -14,9 +14,10 @@
 
 enum frame_type {
     /* queued on an invitation by its maker: what the capability is */
-    FRAME_GREETING_SEND = 1,    /* slots, max_message, rights, badge, depth, object; no fds       */
-    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object; count: invitations that
-                                   follow; fds: the root socket, if its other end is still held;
+    FRAME_GREETING_SEND = 1,    /* slots, max_message, rights, badge, depth, object; bytes: limit
+                                   of the heap; no fds                                            */
+    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object, bytes; count: invitations
+                                   that follow; fds: the root socket, if its other end is still held;
                                    of an endpoint, also its other end                            */
     /* from a holder of a capability to the owner, over any socket that confers a right */
     FRAME_HELLO = 3,  /* slots, max_message; fds: tether, sender's segment                        */
@@ -24,9 +25,9 @@ enum frame_type {
                          maker keeps the other end, so that its children may say HELLO too        */
     /* over a tether */
     FRAME_WELCOME = 5, /* owner to sender; fds: receiver's segment                                */
-    FRAME_ATTACH = 6,  /* extension, bytes; fds: the segment. Sender to owner: a byte ring; owner
-                          to sender: the buffer of reply entry count - 1; to whoever holds a
-                          region: its new memory                                                 */
+    FRAME_ATTACH = 6,  /* extension, bytes; fds: the segment. Sender to owner: a byte ring, or count
+                          FRAME_ATTACH_HEAP: more room for loans; owner to sender: the buffer of
+                          reply entry count - 1; to whoever holds a region: its new memory       */
     FRAME_CLOSE = 7,   /* either way; cause: look at the notice word, or where there is no link,
                           this is what it would say                                              */
     /* after FRAME_GREETING_RECEIVE */
@@ -44,8 +45,11 @@ enum frame_type {
     FRAME_GREETING_REGION = 14, /* bytes: its size; rights, badge, depth; id: 1 + vrd_region_mode,
                                    extension: 1 + vrd_transfer_mode, count: log2 of its huge pages;
                                    fds: its memory                                                */
-    FRAME_TYPE_MAX = FRAME_GREETING_REGION,
+    FRAME_DETACH = 15, /* sender to owner; extension: room for loans of which none is out         */
+    FRAME_TYPE_MAX = FRAME_DETACH,
 };
+
+#define FRAME_ATTACH_HEAP 1
 
 #define FRAME_TRANSFER_MAX 4 /* invitations with one message */
 

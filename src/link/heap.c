@@ -8,7 +8,7 @@
 
 #define STEPS 8 /* bins to a doubling of the size */
 #define STEPS_SHIFT 3
-#define LOOKS 32 /* blocks of the bin that the size itself falls in: most of them are too small */
+#define LOOKS 32 /* when nothing else is left: blocks of the bin that the size itself falls in */
 
 /* The bin of free blocks of `size` bytes; larger blocks lie in it or behind it. */
 static unsigned heap_bin(uint64_t size)
@@ -151,12 +151,17 @@ static struct heap_block *heap_find_larger(const struct heap *heap, unsigned bin
 static struct heap_block *heap_find(const struct heap *heap, uint64_t size)
 {
     unsigned bin = heap_bin(size);
-    struct heap_block *block = heap->bins[bin];
+    struct heap_block *same = heap->bins[bin], *larger;
 
-    for (int i = 0; block && i < LOOKS; i++, block = block->next)
-        if (block->size >= size)
-            return block;
-    return heap_find_larger(heap, bin + 1);
+    if (same && same->size >= size)
+        return same;
+    larger = heap_find_larger(heap, bin + 1);
+    if (larger)
+        return larger;
+    for (int i = 0; same && i < LOOKS; i++, same = same->next)
+        if (same->size >= size)
+            return same;
+    return NULL;
 }
 
 struct heap_block *heap_take(struct heap *heap, uint64_t size)
@@ -173,6 +178,7 @@ struct heap_block *heap_take(struct heap *heap, uint64_t size)
     block_split(heap, block, size);
     block->used = true;
     block->extension->used += block->size;
+    block->extension->touched = true;
     heap->used += block->size;
     return block;
 }
@@ -193,15 +199,21 @@ void heap_give(struct heap *heap, struct heap_block *block)
     block_file(heap, block);
 }
 
-bool heap_idle(const struct heap *heap, uint32_t *ret_number)
+bool heap_idle(const struct heap *heap, bool long_idle, uint32_t *ret_number)
 {
     for (const struct heap_extension *e = heap->extensions; e; e = e->next) {
-        if (e->used > 0)
+        if (e->used > 0 || (long_idle && e->touched))
             continue;
         *ret_number = e->number;
         return true;
     }
     return false;
+}
+
+void heap_rest(struct heap *heap)
+{
+    for (struct heap_extension *e = heap->extensions; e; e = e->next)
+        e->touched = false;
 }
 
 void heap_shrink(struct heap *heap, uint32_t number)

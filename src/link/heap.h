@@ -29,6 +29,7 @@ struct heap_extension {
     uint32_t number; /* the caller's name for it */
     uint64_t size;
     uint64_t used; /* bytes */
+    bool touched;  /* something was taken from it since heap_rest */
     struct heap_block *first;
     struct heap_extension *next;
 };
@@ -51,8 +52,9 @@ int heap_extend(struct heap *heap, uint32_t number, uint64_t size);
 struct heap_block *heap_take(struct heap *heap, uint64_t size);
 void heap_give(struct heap *heap, struct heap_block *block);
 
-/* Is there an extension of which nothing is in use? Which? */
-bool heap_idle(const struct heap *heap, uint32_t *ret_number);
+/* Is there an extension of which nothing is in use, nor was since heap_rest (`long_idle`)? Which? */
+bool heap_idle(const struct heap *heap, bool long_idle, uint32_t *ret_number);
+void heap_rest(struct heap *heap);
 
 /* Forgets an extension of which nothing is in use. */
 void heap_shrink(struct heap *heap, uint32_t number);

@@ -40,6 +40,7 @@ enum slot_kind {
 #define SLOT_KIND_MASK 3
 #define SLOT_ENTRY_SHIFT 2 /* bits 2..5 of the kind */
 #define REPLY_ENTRIES 16   /* calls that a link can have pending at a time */
+#define LOANS_MAX 256      /* messages that are lent to the receiver at a time */
 
 struct slot {
     alignas(2 * LAYOUT_LINE) uint64_t word;
@@ -56,7 +57,7 @@ struct slot_bytes {
     uint64_t offset;
     uint64_t len;
     uint32_t extension; /* number of the byte ring: 1 for the first one attached to the link  */
-    uint32_t reserved;
+    uint32_t loan;      /* 0; or the payload is in one piece in a heap extension, lent so     */
 };
 
 /*
@@ -86,7 +87,8 @@ enum notice_ring {
 /* At the start of the sender's segment, followed by the slots. */
 struct sender_segment {
     alignas(2 * LAYOUT_LINE) uint64_t notice; /* awaits a value of the receiver's cursor */
-    uint8_t reserved[2 * LAYOUT_LINE - 8];
+    uint64_t returns_notice;                  /* awaits a value of the receiver's `returns` */
+    uint8_t reserved[2 * LAYOUT_LINE - 16];
     uint64_t reply_notice[REPLY_ENTRIES]; /* awaits the sequence of the call that uses the entry */
     struct slot slots[];
 };
@@ -96,6 +98,8 @@ struct sender_segment {
  *   cursor  bits  0..31  count of messages taken
  *           bits 32..47  CPU the receiver ran on, plus one
  *   replies what the calls of this link are answered; the word's sequence is that of the call
+ *   released  by number (loan modulo LOANS_MAX), the loan that was given back last
+ *   returns   how many were given back, in all
  */
 struct receiver_segment {
     alignas(2 * LAYOUT_LINE) uint64_t cursor;
@@ -103,6 +107,9 @@ struct receiver_segment {
     uint64_t notice; /* awaits a count of messages published */
     uint8_t reserved2[2 * LAYOUT_LINE - 8];
     struct slot replies[REPLY_ENTRIES];
+    uint32_t released[LOANS_MAX];
+    alignas(LAYOUT_LINE) uint32_t returns;
+    uint8_t reserved3[LAYOUT_LINE - 4];
 };
 
 static_assert(sizeof(struct slot) == 128, "a slot is two lines");
@@ -114,6 +121,7 @@ static_assert(offsetof(struct sender_segment, reply_notice) == 128, "no false sh
 static_assert(offsetof(struct sender_segment, slots) == 256, "slots start aligned");
 static_assert(offsetof(struct receiver_segment, notice) == 128, "no false sharing");
 static_assert(offsetof(struct receiver_segment, replies) == 256, "entries start aligned");
+static_assert(offsetof(struct receiver_segment, returns) % LAYOUT_LINE == 0, "no false sharing");
 static_assert(sizeof(struct receiver_segment) <= LAYOUT_PAGE, "fits a page");
 
 /* Bytes of the sender's segment with a ring of n (a power of two) slots, in whole pages. */

@@ -131,9 +131,15 @@ int ring_writer_attach(struct ring_writer *w, struct segment bytes)
     return 0;
 }
 
-int ring_writer_room(struct ring_writer *w, size_t len)
+/* Does the payload go into the byte ring? */
+static bool message_in_bytes(const struct ring_message *message)
 {
-    uint64_t need = len > SLOT_INLINE_MAX ? round_up(len, BYTES_ALIGN) : 0;
+    return message->len > SLOT_INLINE_MAX && !message->block;
+}
+
+int ring_writer_room(struct ring_writer *w, const struct ring_message *message)
+{
+    uint64_t need = message_in_bytes(message) ? round_up(message->len, BYTES_ALIGN) : 0;
     int r;
 
     if (w->position != w->limit && need <= w->bytes.size - (w->bytes_tail - w->bytes_head))
@@ -163,21 +169,36 @@ static void writer_put_bytes(struct ring_writer *w, struct slot *slot, const voi
         (struct ring_byte_end){ .position = w->position + 1, .end = w->bytes_tail };
 }
 
+/* Lends the piece that the payload is in, and describes it in the slot. */
+static int writer_lend(struct ring_writer *w, struct slot *slot, const struct ring_message *message)
+{
+    struct slot_bytes bytes;
+    int r = VRD_ERR_PEER_GONE;
+
+    if (message->lender == w->loans)
+        r = loan_lend(w->loans, message->block, message->len, &bytes);
+    if (r == 0)
+        memcpy(slot->head, &bytes, sizeof(bytes));
+    return r;
+}
+
 int ring_write(struct ring_writer *w, const struct ring_message *message)
 {
     struct slot *slot = &w->slots[w->position & w->mask];
-    unsigned kind = SLOT_INLINE;
-    size_t inline_len = message->len;
-    int r = ring_writer_room(w, message->len);
+    unsigned kind = SLOT_BYTES;
+    size_t inline_len = 0;
+    int r = ring_writer_room(w, message);
 
+    if (r == 0 && message->block)
+        r = writer_lend(w, slot, message);
     if (r < 0)
         return r;
-    if (message->len <= SLOT_INLINE_MAX) {
-        copy_small(slot_payload(slot), message->data, message->len);
-    } else {
+    if (message_in_bytes(message)) {
         writer_put_bytes(w, slot, message->data, message->len);
-        kind = SLOT_BYTES;
-        inline_len = 0;
+    } else if (!message->block) {
+        copy_small(slot_payload(slot), message->data, message->len);
+        kind = SLOT_INLINE;
+        inline_len = message->len;
     }
     kind |= slot_put_meta(slot, message->opcode, message->flags, message->transfer);
     if (message->call != 0)
@@ -245,16 +266,45 @@ static int reader_extension(struct ring_reader *r, uint32_t number,
     return 0;
 }
 
+/* A payload that is in one piece in a heap extension. */
+static int reader_get_lent(struct ring_reader *r, const struct slot_bytes *bytes,
+                           struct ring_message *message, size_t size)
+{
+    struct loan_view view;
+    int e = loan_find(&r->loans, bytes, r->max_message, &view);
+
+    if (e != 0)
+        return e == LOAN_NEEDS_EXTENSION ? RING_NEEDS_EXTENSION : e;
+    message->len = view.len;
+    if (!message->wants_view) {
+        if (view.len > size)
+            return VRD_ERR_MESSAGE_TOO_LARGE;
+        memcpy(message->data, view.data, view.len);
+    }
+    message->view = view;
+    return 0;
+}
+
+/* A private copy: it is checked and used, whatever the writer does now. */
+static struct slot_bytes slot_get_bytes(const struct slot *slot)
+{
+    struct slot_bytes bytes;
+
+    memcpy(&bytes, slot->head, sizeof(bytes));
+    compiler_barrier();
+    return bytes;
+}
+
 static int reader_get_bytes(struct ring_reader *r, const struct slot *slot,
                             struct ring_message *message, size_t size)
 {
+    struct slot_bytes bytes = slot_get_bytes(slot);
     const struct segment *ring;
-    struct slot_bytes bytes;
     size_t first;
     int e;
 
-    memcpy(&bytes, slot->head, sizeof(bytes));
-    compiler_barrier(); /* the copy is checked and used, whatever the writer does now */
+    if (bytes.loan != 0)
+        return reader_get_lent(r, &bytes, message, size);
     e = reader_extension(r, bytes.extension, &ring);
     if (e != 0)
         return e;
@@ -278,6 +328,7 @@ int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message
     uint32_t call = r->calls ? slot_caller(word) : 0;
     int e;
 
+    message->view = (struct loan_view){ 0 };
     if (call != 0)
         kind &= ~slot_call(call - 1);
     switch (kind & ~(unsigned)SLOT_META) {
@@ -302,4 +353,13 @@ int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message
     message->call = call;
     message->sequence = r->position;
     return 0;
+}
+
+uint32_t ring_drop(struct ring_reader *r, uint64_t word)
+{
+    bool bytes = ((word >> 40) & SLOT_KIND_MASK) == SLOT_BYTES;
+    uint32_t loan = bytes ? slot_get_bytes(ring_slot(r)).loan : 0;
+
+    ring_advance(r, word);
+    return loan;
 }

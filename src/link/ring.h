@@ -18,6 +18,7 @@
 #include "base/macro.h"
 #include "link/copy.h"
 #include "link/layout.h"
+#include "link/loan.h"
 #include "os/cpu.h"
 #include "os/segment.h"
 
@@ -36,6 +37,12 @@ struct ring_message {
     uint64_t transfer;       /* number of what travels with it; 0: nothing                        */
     struct carried *carried; /* that; reading: the caller's to free                         */
     bool wants_caps;         /* reading: it is not to be dropped                            */
+    bool borrows;            /* writing: no message yet, but a piece to write `len` bytes to */
+    struct heap_block *block;   /* writing: that; the payload is there. NULL: in `data`         */
+    struct loan_writer *lender; /* writing: whose it is                                       */
+    bool wants_view;            /* reading: a payload that was lent is not copied             */
+    bool kept;                  /* reading: it is still there, though there is no memory      */
+    struct loan_view view;      /* reading: where it is; the caller's to give back; or empty  */
 };
 
 /* Byte rings that may be attached and not yet fully read, at a time. */
@@ -68,6 +75,8 @@ struct ring_writer {
     uint32_t bytes_idle;                   /* messages in a row that it was far too large for  */
     uint32_t extension;                    /* number of the byte ring in use; 0: none yet   */
     uint32_t retired[RING_EXTENSIONS_MAX]; /* position at which extension n was replaced    */
+
+    struct loan_writer *loans; /* the caller's; NULL: none yet */
 };
 
 /* A notice that says nothing. */
@@ -105,10 +114,10 @@ static inline bool ring_writer_passed(const struct ring_writer *w, uint32_t posi
 }
 
 /*
- * Is there room for a message of `len` bytes, which the byte ring fits, now? 0, VRD_ERR_CHANNEL_FULL
- * or VRD_ERR_PEER_CORRUPT.
+ * Is there room for the message, whose data the byte ring fits, now? 0, VRD_ERR_CHANNEL_FULL or
+ * VRD_ERR_PEER_CORRUPT.
  */
-int ring_writer_room(struct ring_writer *w, size_t len);
+int ring_writer_room(struct ring_writer *w, const struct ring_message *message);
 
 /* Is there a byte ring that could ever hold `len`, and is it not far too large? */
 bool ring_writer_fits(const struct ring_writer *w, size_t len);
@@ -129,8 +138,9 @@ int ring_writer_reserve(struct ring_writer *w);
 int ring_writer_attach(struct ring_writer *w, struct segment bytes);
 
 /*
- * Any message but the plain small ones. 0, VRD_ERR_CHANNEL_FULL or VRD_ERR_PEER_CORRUPT. A length
- * over SLOT_INLINE_MAX needs ring_writer_fits.
+ * Any message but the plain small ones. 0, VRD_ERR_CHANNEL_FULL, VRD_ERR_PEER_CORRUPT, or
+ * VRD_ERR_PEER_GONE: the piece to lend is of another link. Data of a length over SLOT_INLINE_MAX needs
+ * ring_writer_fits.
  */
 int ring_write(struct ring_writer *w, const struct ring_message *message);
 
@@ -233,6 +243,7 @@ struct ring_reader {
     struct segment peer_segment, own_segment;
     struct ring_extension extensions[RING_EXTENSIONS_MAX]; /* by number, modulo */
     uint32_t extension;                                    /* the newest that a message has named */
+    struct loan_reader loans;                              /* filled and emptied by the caller    */
 };
 
 /* Takes both segments. */
@@ -361,18 +372,15 @@ hot_inline ssize_t slot_copy_small(const struct slot *slot, uint64_t word, void 
     return (ssize_t)len;
 }
 
-/* In place of a result of ring_read: the byte ring that the message names has not arrived. */
+/* In place of a result of ring_read: the extension that the message names has not arrived. */
 #define RING_NEEDS_EXTENSION 1
 
 /*
- * Takes any message into `message` (data, at most `size` bytes; len is set, also when it is too
- * large). 0, RING_NEEDS_EXTENSION (the message is kept), VRD_ERR_MESSAGE_TOO_LARGE (kept) or
- * VRD_ERR_PEER_CORRUPT.
+ * Takes any message into `message` (data, at most `size` bytes, unless it was lent and wants_view; len
+ * is set, also when it is too large; view says what was lent). 0, RING_NEEDS_EXTENSION (the message is
+ * kept), VRD_ERR_MESSAGE_TOO_LARGE (kept) or VRD_ERR_PEER_CORRUPT.
  */
 int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size);
 
-/* Drops the message at the reader's position. */
-static inline void ring_drop(struct ring_reader *r, uint64_t word)
-{
-    ring_advance(r, word);
-}
+/* Drops the message at the reader's position. The result is the loan to give back, or 0. */
+uint32_t ring_drop(struct ring_reader *r, uint64_t word);

@@ -9,6 +9,7 @@
 #include "cap/account.h"
 #include "cap/frame.h"
 #include "cap/node.h"
+#include "object/borrower.h"
 #include "object/control.h"
 #include "object/peer.h"
 #include "object/port.h"
@@ -93,6 +94,7 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
         free(link);
         return NULL;
     }
+    link->max_bytes = port->max_bytes;
     link->right = right;
     link->badge = right->badge;
     list_append(&right->links, &link->held);
@@ -152,6 +154,8 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether)
     }
     link_close_sources(link, keep_tether);
     reply_writer_deinit(&link->replies);
+    if (link->borrower)
+        borrower_leave(link->borrower, &link->ring);
     ring_reader_deinit(&link->ring);
     link_release(link);
 }
@@ -187,14 +191,36 @@ void link_forget(struct link *link)
     list_init(&link->node); /* its neighbours may have been changing */
     link_close_sources(link, false);
     reply_writer_forget(&link->replies);
+    link->ring.own_segment = (struct segment){ 0 };
+    if (link->borrower)
+        borrower_leave(link->borrower, &link->ring);
     ring_reader_forget(&link->ring);
     link_release(link);
+}
+
+static int link_attach_heap(struct link *link, const struct frame *frame, int fd)
+{
+    if (!link->borrower)
+        link->borrower = borrower_new(link);
+    if (!link->borrower)
+        return VRD_ERR_OUT_OF_MEMORY;
+    return borrower_attach(link->borrower, frame, fd, link->max_bytes);
+}
+
+int link_detach(struct link *link, uint32_t number)
+{
+    return link->borrower ? borrower_detach(link->borrower, number) : VRD_ERR_PEER_CORRUPT;
 }
 
 int link_attach(struct link *link, const struct frame *frame, int fd)
 {
     struct segment segment;
     int r;
+
+    if (frame->count == FRAME_ATTACH_HEAP)
+        return link_attach_heap(link, frame, fd);
+    if (frame->count != 0)
+        return VRD_ERR_PEER_CORRUPT;
 
     if (link->n_inbox == RING_EXTENSIONS_MAX)
         return VRD_ERR_PEER_CORRUPT;
@@ -224,6 +250,8 @@ int link_adopt(struct link *link)
         else
             segment_unmap(&link->inbox[i].segment);
     }
+    if (link->borrower)
+        borrower_adopt(link->borrower, &link->ring.loans);
     return r;
 }
 
@@ -250,10 +278,8 @@ void link_arm(struct link *link, enum notice_ring how)
 
 void link_ring_tether(struct link *link)
 {
-    control_lock();
     if (link->tether)
         socket_send(link->tether->fd, "", 1, NULL, 0);
-    control_unlock();
     reactor_sent();
 }
 
@@ -264,7 +290,9 @@ void link_ring(struct link *link, uint64_t notice)
         futex_wake(&link->ring.own->cursor, true);
         break;
     case RING_TETHER:
+        control_lock();
         link_ring_tether(link);
+        control_unlock();
         break;
     default:
         break;

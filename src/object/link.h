@@ -13,6 +13,7 @@
 #include "object/carried.h"
 
 struct account;
+struct borrower;
 struct datagram;
 struct frame;
 struct node;
@@ -51,7 +52,9 @@ struct link {
     struct source *exit;
     struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
     uint32_t n_inbox;
-    struct account *account; /* to whom `mappings` are charged */
+    struct borrower *borrower; /* of what the sender lends; NULL before the first extension */
+    uint64_t max_bytes;        /* that it may attach for that                               */
+    struct account *account;   /* to whom `mappings` are charged */
     uint32_t mappings;
     struct carried_queue carried;
     struct node *right; /* that capability; NULL once it is revoked */
@@ -87,16 +90,19 @@ void link_bill(struct link *link, struct account *account);
 /* In a forked child: the link is the parent's. */
 void link_forget(struct link *link);
 
-/* A byte ring came over the tether. Control lock held. 0 or VRD_ERR_*. */
+/* An extension came over the tether. Control lock held. 0 or VRD_ERR_*. */
 int link_attach(struct link *link, const struct frame *frame, int fd);
 
-/* Moves byte rings from the inbox to the ring. Pin and control lock held. 0 or VRD_ERR_PEER_CORRUPT. */
+/* The sender gives one back. Control lock held. 0 or VRD_ERR_PEER_CORRUPT. */
+int link_detach(struct link *link, uint32_t number);
+
+/* Moves extensions from the inbox to the ring. Pin and control lock held. 0 or VRD_ERR_PEER_CORRUPT. */
 int link_adopt(struct link *link);
 
 /* Asks the sender to ring in this way for its next message. Pin held; a fence has to follow. */
 void link_arm(struct link *link, enum notice_ring how);
 
-/* One byte over the tether, as the sender has asked for. Pin held. */
+/* One byte over the tether, as the sender has asked for. Control lock held. */
 void link_ring_tether(struct link *link);
 
 /* The sender awaits the cursor that was just published, as `notice` says. Pin held. */

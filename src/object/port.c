@@ -34,6 +34,7 @@ struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, u
     port->kind = kind;
     port->capacity = capacity;
     port->max_message = max_message;
+    port->max_bytes = port_max_bytes(max_message);
     port->spin = SPIN_MAX;
     ready_init(&port->ready);
     atomic_store_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);

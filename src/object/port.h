@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <veridian/capability.h>
 
+#include "base/arith.h"
 #include "cap/handle.h"
 #include "link/layout.h"
 #include "object/ready.h"
@@ -33,6 +34,7 @@ struct port {
     uint64_t badge;        /* of all that is sent with it; 0: none */
     uint32_t capacity;     /* of each link, in messages */
     uint64_t max_message;  /* bytes */
+    uint64_t max_bytes;    /* that are lent over a link, at a time */
     atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */
     uint64_t armed; /* the ticket for which the other side was last asked to ring (pin)      */
     bool moving;    /* on its way to somebody else, in a message (pin)                       */
@@ -62,10 +64,22 @@ static inline bool port_news(const struct port *port)
     return atomic_load_explicit(&port->attention, memory_order_relaxed) & PORT_NEWS;
 }
 
-/* A new port, not yet known to anyone; control lock held. port_show makes its number valid. */
+/* A new port, not yet known to anyone; control lock held. port_show makes its number valid. `max_bytes`
+ * is what follows from the rest. */
 struct port *port_new(enum port_kind kind, uint32_t rights, uint32_t capacity, uint64_t max_message,
                       vrd_cap_t *ret_cap);
 void port_show(struct port *port, vrd_cap_t cap);
+
+/* What a link may lend if nobody says otherwise. */
+#define PORT_BYTES_MIN (UINT64_C(16) << 20)
+#define PORT_BYTES_MESSAGES 4
+
+static inline uint64_t port_max_bytes(uint64_t max_message)
+{
+    uint64_t bytes = round_up(max_message, LAYOUT_PAGE) * PORT_BYTES_MESSAGES;
+
+    return bytes > PORT_BYTES_MIN ? bytes : PORT_BYTES_MIN;
+}
 
 /* Gives the entry of a port back that was never shown; control lock held. */
 void port_free(struct port *port);

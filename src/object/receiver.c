@@ -2,6 +2,7 @@
 #include "object/receiver.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <veridian/error.h>
 
@@ -9,6 +10,7 @@
 #include "base/error.h"
 #include "cap/account.h"
 #include "cap/frame.h"
+#include "object/borrower.h"
 #include "object/control.h"
 #include "object/link.h"
 #include "object/port.h"
@@ -365,8 +367,8 @@ static int receiver_fetch(struct link *link, bool *ret_starved)
     return r;
 }
 
-static int receiver_read(struct link *link, uint64_t word, struct ring_message *message,
-                         size_t size)
+static int receiver_read_any(struct link *link, uint64_t word, struct ring_message *message,
+                             size_t size)
 {
     int r = ring_read(&link->ring, word, message, size);
     bool starved;
@@ -379,6 +381,53 @@ static int receiver_read(struct link *link, uint64_t word, struct ring_message *
     if (r != RING_NEEDS_EXTENSION)
         return r;
     return starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
+}
+
+/* For a view: what was lent stays where it is, all else is copied to memory of the view's own. */
+static int receiver_read_view(struct link *link, uint64_t word, struct ring_message *message)
+{
+    void *copy;
+    int r;
+
+    message->data = NULL;
+    r = receiver_read_any(link, word, message, 0);
+    if (r != VRD_ERR_MESSAGE_TOO_LARGE)
+        return r;
+    copy = malloc(message->len);
+    message->kept = !copy;
+    if (!copy)
+        return VRD_ERR_OUT_OF_MEMORY;
+    message->data = copy;
+    r = ring_read(&link->ring, word, message, message->len);
+    if (r == 0)
+        return 0;
+    free(copy);
+    message->data = NULL;
+    return VRD_ERR_PEER_CORRUPT; /* it has changed in between */
+}
+
+static int receiver_read(struct link *link, uint64_t word, struct ring_message *message,
+                         size_t size)
+{
+    int r = message->wants_view ? receiver_read_view(link, word, message)
+                                : receiver_read_any(link, word, message, size);
+
+    if (r < 0 || !message->view.memory)
+        return r;
+    if (message->wants_view)
+        borrower_hold(message->view.memory);
+    else
+        borrower_return(link->borrower, message->view.loan);
+    return r;
+}
+
+/* The message that was read for a view is nobody's. */
+static void receiver_drop_view(struct ring_message *message)
+{
+    if (message->view.memory)
+        borrower_release(message->view.memory, message->view.loan);
+    else
+        free(message->data);
 }
 
 /* A call: to be answered by whoever received it, if it was by a function that says so. */
@@ -465,8 +514,11 @@ static int receiver_take_current(struct port *port, struct ring_message *message
     switch (link->ending && link->drain_left == 0 ? RING_EMPTY : receiver_peek(link, &word)) {
     case RING_READY:
         r = receiver_read(link, word, message, size);
-        if (r == 0)
-            r = receiver_unpack(port, link, message);
+        if (r < 0)
+            break;
+        r = receiver_unpack(port, link, message);
+        if (r < 0 && message->wants_view)
+            receiver_drop_view(message);
         break;
     case RING_CORRUPT:
         r = VRD_ERR_PEER_CORRUPT;
@@ -483,6 +535,8 @@ static int receiver_take_current(struct port *port, struct ring_message *message
         receiver_turn(rx);
     } else if (r == VRD_ERR_PEER_CORRUPT) {
         receiver_retire(port, link, NOTICE_CORRUPT);
+    } else if (r == VRD_ERR_OUT_OF_MEMORY && message->kept) {
+        receiver_turn(rx);
     } else if (link->ending || r == VRD_ERR_OUT_OF_MEMORY) {
         receiver_retire(port, link, link->revoked ? link->revoked : NOTICE_CLOSED);
     } else {
@@ -565,6 +619,7 @@ int receiver_discard(struct port *port)
     struct link *link = rx->oversize;
     struct carried *carried = NULL;
     uint64_t word, transfer;
+    uint32_t loan;
     int r = 0;
 
     rx->oversize = NULL;
@@ -572,7 +627,9 @@ int receiver_discard(struct port *port)
         ring_peek(&link->ring, &word) != RING_READY)
         return VRD_ERR_CHANNEL_EMPTY;
     transfer = slot_transfer(ring_slot(&link->ring), word);
-    ring_drop(&link->ring, word);
+    loan = ring_drop(&link->ring, word);
+    if (loan != 0 && link->borrower)
+        borrower_return(link->borrower, loan);
     receiver_took_any(rx, link);
     if (transfer != 0)
         r = receiver_carried(link, transfer, &carried);
@@ -704,6 +761,7 @@ static int receiver_send_root(struct port *port, int fd, uint32_t rights, uint32
                            .max_message = port->max_message,
                            .rights = rights,
                            .object = (uint16_t)port->object,
+                           .bytes = port->max_bytes,
                            .count = invitations };
     int fds[2] = { first->fd, -1 };
     size_t n = first->kind == SOURCE_ROOT;
@@ -952,6 +1010,8 @@ static int receiver_frame(struct source *source, struct datagram *datagram)
         return receiver_derive(source, &frame, datagram);
     case FRAME_ATTACH:
         return link ? link_attach(link, &frame, datagram->fds[0]) : VRD_ERR_PEER_CORRUPT;
+    case FRAME_DETACH:
+        return link ? link_detach(link, frame.extension) : VRD_ERR_PEER_CORRUPT;
     case FRAME_REVOKE:
         if (!link || !(source->right->rights & VRD_RIGHT_REVOKE))
             return VRD_ERR_PEER_CORRUPT;

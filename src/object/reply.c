@@ -115,7 +115,9 @@ int reply_heed(struct link *link, uint32_t entry, uint64_t notice)
         futex_wake(&link->replies.entries[entry].word, true);
         return 0;
     case RING_TETHER:
+        control_lock();
         link_ring_tether(link);
+        control_unlock();
         return 0;
     case RING_CANCELLED:
         return VRD_ERR_TIMEOUT;

@@ -10,6 +10,7 @@
 #include "cap/frame.h"
 #include "object/call.h"
 #include "object/control.h"
+#include "object/lender.h"
 #include "object/loss.h"
 #include "object/peer.h"
 #include "object/port.h"
@@ -129,7 +130,7 @@ static int sender_say_all(struct port *port, const struct frame *frame, const in
     return r;
 }
 
-static int sender_say(struct port *port, const struct frame *frame, int fd)
+int sender_say(struct port *port, const struct frame *frame, int fd)
 {
     return sender_say_all(port, frame, &fd, fd >= 0);
 }
@@ -154,6 +155,8 @@ static void sender_unlink(struct port *port, enum notice_cause cause)
     segment_unmap(&s->answer);
     segment_unmap(&s->peer);
     ring_writer_deinit(&s->ring);
+    lender_let_go(s->lender);
+    s->lender = NULL;
     s->ended = s->corrupt = false;
     s->cause = NOTICE_NONE;
     s->unanswered = s->asked;
@@ -277,6 +280,8 @@ static int sender_adopt(struct port *port)
         s->peer = s->answer;
         s->answer = (struct segment){ 0 };
         ring_writer_answered(&s->ring, s->peer.addr);
+        if (s->lender)
+            loan_writer_answered(&s->lender->loans, s->peer.addr);
         calls_answered(s);
         sender_settle(port, SENDER_ANSWERED);
     }
@@ -404,7 +409,7 @@ int sender_carry(struct port *port, struct ring_message *message)
     struct sender *s = &port->sender;
     struct frame frame = { .type = FRAME_TRANSFER, .id = s->transfers + 1 };
     uint32_t *at = &s->carried_at[s->transfers % CARRIED_MAX];
-    int r = ring_writer_room(&s->ring, message->len);
+    int r = ring_writer_room(&s->ring, message);
 
     if (r == 0 && s->transfers >= CARRIED_MAX && !ring_writer_passed(&s->ring, *at)) {
         r = ring_writer_refresh(&s->ring);
@@ -430,6 +435,12 @@ static uint32_t sender_cursor_seen(const struct ring_writer *w)
     return w->limit - w->capacity;
 }
 
+/* Is it for the return of a loan, too? */
+static bool sender_wants_loans(const struct ring_writer *w)
+{
+    return w->loans && w->loans->wanting && w->loans->peer;
+}
+
 static bool sender_look(struct port *port, const struct port_wait *wait)
 {
     const struct ring_writer *w = &port->sender.ring;
@@ -437,21 +448,22 @@ static bool sender_look(struct port *port, const struct port_wait *wait)
     (void)wait;
     if (!w->cursor) /* the answer comes by post */
         return false;
+    if (sender_wants_loans(w) && loan_returned(w->loans))
+        return true;
     for (int i = 0; i < CURSOR_PAUSE; i++)
         cpu_relax();
     /* relaxed: ring_writer_refresh loads it again, with acquire */
     return (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED) != sender_cursor_seen(w);
 }
 
-static void sender_arm(struct port *port, const struct port_wait *wait)
+/* Asks the owner to ring in this way for what `word`, one of our notices, then says. */
+static void sender_arm_notice(struct port *port, uint64_t *word, enum notice_ring how,
+                              uint32_t awaited)
 {
-    struct ring_writer *w = &port->sender.ring;
-    uint64_t how = port_ring(port);
-    uint64_t notice = how << 40 | (uint32_t)(sender_cursor_seen(w) + 1);
+    uint64_t notice = (uint64_t)how << 40 | awaited;
 
-    (void)wait;
     /* relaxed: nobody else writes it; the fence follows in port_doze */
-    if (!w->own || __atomic_load_n(&w->own->notice, __ATOMIC_RELAXED) == notice)
+    if (__atomic_load_n(word, __ATOMIC_RELAXED) == notice)
         return;
     if (how == RING_TETHER) {
         control_lock();
@@ -459,26 +471,47 @@ static void sender_arm(struct port *port, const struct port_wait *wait)
             port->sender.tether->arms++;
         control_unlock();
     }
-    __atomic_store_n(&w->own->notice, notice, __ATOMIC_RELAXED);
+    __atomic_store_n(word, notice, __ATOMIC_RELAXED);
+}
+
+static void sender_arm(struct port *port, const struct port_wait *wait)
+{
+    struct ring_writer *w = &port->sender.ring;
+    enum notice_ring how = port_ring(port);
+
+    (void)wait;
+    if (!w->own)
+        return;
+    sender_arm_notice(port, &w->own->notice, how, sender_cursor_seen(w) + 1);
+    if (sender_wants_loans(w))
+        sender_arm_notice(port, &w->own->returns_notice, how, w->loans->returns + 1);
 }
 
 static size_t sender_points(struct port *port, const struct port_wait *wait,
                             struct futex_point *points)
 {
     const struct ring_writer *w = &port->sender.ring;
+    size_t n = 0;
 
     (void)wait;
     if (!w->cursor)
         return 0;
-    points[0] =
+    points[n++] =
         (struct futex_point){ .word = w->cursor, .value = sender_cursor_seen(w), .shared = true };
-    return 1;
+    if (sender_wants_loans(w))
+        points[n++] = (struct futex_point){ .word = &w->loans->peer->returns,
+                                            .value = w->loans->returns,
+                                            .shared = true };
+    return n;
 }
 
 static uint64_t sender_ticket(const struct port *port, const struct port_wait *wait)
 {
+    const struct ring_writer *w = &port->sender.ring;
+    uint64_t ticket = (uint64_t)port->sender.state << 32 | sender_cursor_seen(w);
+
     (void)wait;
-    return (uint64_t)port->sender.state << 32 | sender_cursor_seen(&port->sender.ring);
+    return sender_wants_loans(w) ? ticket * 31 + w->loans->returns + 1 : ticket;
 }
 
 static bool sender_peer_here(const struct port *port, const struct port_wait *wait)
@@ -708,6 +741,8 @@ void sender_after_fork(struct port *port)
 
     calls_free(s);
     ring_writer_forget(&s->ring);
+    lender_let_go(s->lender);
+    s->lender = NULL;
     segment_unmap(&s->answer);
     segment_unmap(&s->peer);
     if (fd_identity(s->root) != s->identity) /* closed, and perhaps somebody else's by now */

@@ -13,6 +13,8 @@
 #include "object/carried.h"
 
 struct calls;
+struct frame;
+struct lender;
 struct port;
 struct source;
 
@@ -39,6 +41,7 @@ struct sender {
     vrd_cap_t twin;      /* the receiving side made together with this one; may be gone       */
     uint64_t transfers;  /* messages with capabilities that went over the link ...            */
     uint32_t carried_at[CARRIED_MAX]; /* ... and positions of the last ones                   */
+    struct lender *lender;            /* what is lent over the link; NULL before the first    */
 
     /* with the control lock */
     struct source *tether;
@@ -72,7 +75,10 @@ int sender_attend(struct port *port);
 /* In state LINKED, after writing all messages since position `before`. 0, or the link has ended. */
 int sender_unanswered(struct port *port, uint32_t before);
 
-/* A message of more than SLOT_INLINE_MAX bytes needs this first: 0 or VRD_ERR_*. */
+/* Sends a frame over the tether, with a descriptor or none (-1). 0 or -errno. */
+int sender_say(struct port *port, const struct frame *frame, int fd);
+
+/* Data of more than SLOT_INLINE_MAX bytes needs this first, unless it is lent: 0 or VRD_ERR_*. */
 int sender_prepare(struct port *port, size_t len);
 
 /*

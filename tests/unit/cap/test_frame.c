@@ -29,13 +29,14 @@ struct shape {
     size_t fds_min, fds_max;
     bool geometry, rights, extension, bytes, id; /* must be set */
     bool count, badge, depth, object, cause;     /* may be set  */
+    bool limit;                                  /* bytes may be set */
 };
 
 static const struct shape shapes[] = {
     [FRAME_GREETING_SEND] = { 0, 0, .geometry = true, .rights = true, .badge = true, .depth = true,
-                              .object = true },
+                              .object = true, .limit = true },
     [FRAME_GREETING_RECEIVE] = { 0, 2, .geometry = true, .rights = true, .count = true,
-                                 .object = true },
+                                 .object = true, .limit = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
     [FRAME_DERIVE] = { 1, 1, .rights = true, .badge = true, .count = true },
     [FRAME_WELCOME] = { .fds_min = 1, .fds_max = 1 },
@@ -50,6 +51,7 @@ static const struct shape shapes[] = {
     [FRAME_REPLY] = { 1, 5, .bytes = true },
     [FRAME_GREETING_REGION] = { 1, 1, .rights = true, .extension = true, .bytes = true, .id = true,
                                 .count = true, .badge = true, .depth = true },
+    [FRAME_DETACH] = { 0, 0, .extension = true },
 };
 
 #define TYPES ((int)(sizeof shapes / sizeof shapes[0]))
@@ -349,7 +351,7 @@ static bool byte_used(const struct shape *shape, size_t at)
     if (at < AT_MAX_MESSAGE)
         return shape->count;
     if (at < AT_BADGE)
-        return shape->bytes;
+        return shape->bytes || shape->limit;
     if (at < AT_ID)
         return shape->badge;
     if (at < AT_DEPTH)
@@ -390,7 +392,7 @@ static struct frame random_good(uint64_t *random)
         frame.rights = 1 + (uint32_t)random_below(random, 63);
     if (shape->extension)
         frame.extension = (uint32_t)random_next(random) | 1;
-    if (shape->bytes)
+    if (shape->bytes || shape->limit)
         frame.bytes = (random_next(random) >> (1 + random_below(random, 60))) | 1;
     if (shape->id)
         frame.id = random_next(random) | 1;

@@ -112,7 +112,7 @@ static void gives_no_grain_to_two_and_joins_all_again(void **state)
         model_mark(m, m->blocks[e], 0, 1);
     }
     assert_null(heap_take(&m->heap, 1));
-    assert_false(heap_idle(&m->heap, &number));
+    assert_false(heap_idle(&m->heap, false, &number));
     heap_deinit(&m->heap);
     free(m);
 }
@@ -149,7 +149,7 @@ static void gives_whole_idle_extensions_back(void **state)
 
     (void)state;
     assert_null(heap_take(&heap, 0));
-    assert_false(heap_idle(&heap, &number));
+    assert_false(heap_idle(&heap, false, &number));
     assert_int_equal(heap_extend(&heap, 7, 4096), 0);
     first = heap_take(&heap, 4096);
     assert_non_null(first);
@@ -159,16 +159,20 @@ static void gives_whole_idle_extensions_back(void **state)
     assert_non_null(second);
     assert_int_equal(second->extension->number, 8);
     assert_int_equal(second->size, HEAP_GRAIN);
-    assert_false(heap_idle(&heap, &number));
+    assert_false(heap_idle(&heap, false, &number));
     heap_give(&heap, first);
-    assert_true(heap_idle(&heap, &number));
+    assert_true(heap_idle(&heap, false, &number));
+    assert_int_equal(number, 7);
+    assert_false(heap_idle(&heap, true, &number)); /* but not for long */
+    heap_rest(&heap);
+    assert_true(heap_idle(&heap, true, &number));
     assert_int_equal(number, 7);
     heap_shrink(&heap, 7);
     assert_int_equal(heap.size, 8192);
-    assert_false(heap_idle(&heap, &number));
+    assert_false(heap_idle(&heap, false, &number));
     assert_null(heap_take(&heap, 8192));
     heap_give(&heap, second);
-    assert_true(heap_idle(&heap, &number));
+    assert_true(heap_idle(&heap, false, &number));
     heap_shrink(&heap, 8);
     assert_int_equal(heap.size, 0);
     assert_null(heap_take(&heap, 1));

@@ -300,7 +300,7 @@ static void odd_but_legal_descriptions_stay_inside(void **state)
         const struct slot_bytes b = { .offset = random_below(&random, 4096),
                                       .len = random_below(&random, 4097),
                                       .extension = 1,
-                                      .reserved = (uint32_t)random };
+                                      .loan = 0 };
         uint8_t *at = guarded_end(&buffer, b.len);
 
         assert_int_equal(forge(&pair, b, at, b.len), 0);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: MIT */
+#include <veridian/loan.h>
+
+#include <stdlib.h>
+
+#include "api/transfer.h"
+#include "object/borrower.h"
+#include "object/control.h"
+#include "object/lender.h"
+
+_Static_assert(VRD_LOANS_MAX == LOANS_MAX, "as the segments have it");
+
+/* --- sending ---------------------------------------------------------------------------------- */
+
+int vrd_loan_timed(vrd_cap_t cap, size_t size, int64_t timeout_ns, struct vrd_loan *ret)
+{
+    struct ring_message message = { .len = size, .borrows = true };
+    struct lender *lender;
+    struct port *port;
+    int r;
+
+    if (!ret)
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+    if (!port)
+        return r;
+    r = transfer_send_keep(port, cap, &message, timeout_ns);
+    if (r < 0)
+        return r;
+    lender = port->sender.lender;
+    lender_hold(lender);
+    *ret = (struct vrd_loan){ .data = lender_data(lender, message.block),
+                              .size = size,
+                              .len = size,
+                              .cap = cap,
+                              .lender = lender,
+                              .piece = message.block };
+    gate_leave(port);
+    return 0;
+}
+
+int vrd_loan(vrd_cap_t cap, size_t size, struct vrd_loan *ret)
+{
+    return vrd_loan_timed(cap, size, VRD_FOREVER, ret);
+}
+
+/* The loan is over. */
+static void loan_end(struct vrd_loan *loan)
+{
+    lender_let_go(loan->lender);
+    *loan = (struct vrd_loan){ 0 };
+}
+
+int vrd_loan_send(struct vrd_loan *loan, int64_t timeout_ns)
+{
+    struct ring_message message;
+    struct lender *lender;
+    struct port *port;
+    int r;
+
+    if (!loan || !loan->data || loan->len > loan->size)
+        return VRD_ERR_INVALID_ARGUMENT;
+    lender = loan->lender;
+    message = (struct ring_message){ .data = loan->data,
+                                     .len = loan->len,
+                                     .opcode = loan->opcode,
+                                     .flags = loan->flags,
+                                     .block = loan->piece,
+                                     .lender = &lender->loans };
+    port = gate_enter(loan->cap, VRD_RIGHT_SEND, &r);
+    if (!port)
+        return r;
+    r = transfer_send(port, loan->cap, &message, timeout_ns);
+    if (r == 0)
+        loan_end(loan);
+    return r;
+}
+
+int vrd_loan_cancel(struct vrd_loan *loan)
+{
+    struct port *port;
+    int r;
+
+    if (!loan || !loan->data)
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter(loan->cap, VRD_RIGHT_SEND, &r);
+    if (!port && r != VRD_ERR_INVALID_CAPABILITY)
+        return r;
+    if (port) {
+        if (port->sender.lender == loan->lender) /* else its heap is nobody's any more */
+            lender_give(port, loan->piece);
+        gate_leave(port);
+    }
+    loan_end(loan);
+    return 0;
+}
+
+/* --- receiving -------------------------------------------------------------------------------- */
+
+static const char nothing[1]; /* what an empty view shows that is a copy */
+
+static void view_fill(struct vrd_view *view, const struct ring_message *message,
+                      const struct link *link)
+{
+    *view = (struct vrd_view){ .data = message->view.memory ? message->view.data : message->data,
+                               .len = message->len,
+                               .opcode = message->opcode,
+                               .flags = message->flags,
+                               .badge = link->badge,
+                               .source = link->source,
+                               .memory = message->view.memory,
+                               .loan = message->view.loan };
+    if (!view->data)
+        view->data = nothing;
+}
+
+int vrd_receive_view(vrd_cap_t cap, struct vrd_view *ret, int64_t timeout_ns)
+{
+    struct ring_message message = { .wants_view = true };
+    struct link *link;
+    struct port *port;
+    int r;
+
+    if (!ret)
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
+    if (!port)
+        return r;
+    r = transfer_receive(port, cap, &message, 0, timeout_ns, &link);
+    if (r < 0)
+        return r;
+    view_fill(ret, &message, link);
+    gate_leave(port);
+    return 0;
+}
+
+int vrd_view_release(struct vrd_view *view)
+{
+    int r;
+
+    if (!view || !view->data)
+        return VRD_ERR_INVALID_ARGUMENT;
+    r = control_ready();
+    if (r < 0)
+        return r;
+    if (view->memory)
+        borrower_release(view->memory, (uint32_t)view->loan);
+    else if (view->data != nothing)
+        free(transfer_unconst(view->data));
+    *view = (struct vrd_view){ 0 };
+    return 0;
+}

@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/lender.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <veridian/error.h>
+
+#include "base/arith.h"
+#include "base/error.h"
+#include "cap/frame.h"
+#include "link/layout.h"
+#include "object/control.h"
+#include "object/port.h"
+#include "os/fd.h"
+
+#define EXTENSION_MIN (UINT64_C(256) << 10)
+#define EXTENSION_USUAL (UINT64_C(64) << 20) /* no larger, unless for a piece that is */
+#define EXTENSION_PIECES 4                   /* of the size asked for, as long as they are small */
+#define EXTENSION_SPARE (UINT64_C(8) << 20) /* the last one is kept, if it is no larger than this */
+#define TIDY 1024                           /* pieces taken between two looks for idle ones */
+
+static struct lender *lender_new(struct sender *s)
+{
+    struct lender *lender = malloc(sizeof(*lender));
+
+    if (!lender)
+        return NULL;
+    atomic_init(&lender->held, 1);
+    lender->pid = control_pid();
+    lender->number = lender->taken = 0;
+    loan_writer_init(&lender->loans);
+    if (s->peer.addr)
+        loan_writer_answered(&lender->loans, s->peer.addr);
+    return lender;
+}
+
+void lender_let_go(struct lender *lender)
+{
+    /* acq_rel: what the others wrote is written before it is unmapped */
+    if (!lender || atomic_fetch_sub_explicit(&lender->held, 1, memory_order_acq_rel) != 1)
+        return;
+    if (lender->pid == control_pid())
+        loan_writer_deinit(&lender->loans);
+    else
+        loan_writer_forget(&lender->loans);
+    free(lender);
+}
+
+/* Gives an extension back of which nothing is in use. 0 or VRD_ERR_*. */
+static int lender_shrink(struct port *port, uint32_t number)
+{
+    const struct frame frame = { .type = FRAME_DETACH, .extension = number };
+    int r = sender_say(port, &frame, -1);
+
+    if (r < 0)
+        return r == -EAGAIN ? VRD_ERR_CHANNEL_FULL : error_from_errno(-r);
+    loan_writer_detach(&port->sender.lender->loans, number);
+    return 0;
+}
+
+/* Now and then: gives back what nothing was taken from since the last time. */
+static void lender_tidy(struct port *port)
+{
+    struct lender *lender = port->sender.lender;
+    struct heap *heap = &lender->loans.heap;
+    uint32_t number;
+
+    if (++lender->taken < TIDY)
+        return;
+    lender->taken = 0;
+    loan_reclaim(&lender->loans);
+    while ((heap->extensions->next || heap->size > EXTENSION_SPARE) &&
+           heap_idle(heap, true, &number) && lender_shrink(port, number) == 0) {
+    }
+    heap_rest(heap);
+}
+
+/* How large is the next extension to be, for a piece of `need` bytes? 0: there is no room for it. */
+static uint64_t lender_extension_size(const struct port *port, uint64_t need)
+{
+    uint64_t size = port->sender.lender->loans.heap.size, left = port->max_bytes - size;
+
+    if (need > left)
+        return 0;
+    if (size < need * EXTENSION_PIECES)
+        size = need * EXTENSION_PIECES;
+    if (size < EXTENSION_MIN)
+        size = EXTENSION_MIN;
+    if (size > EXTENSION_USUAL)
+        size = EXTENSION_USUAL;
+    if (size < need)
+        size = need;
+    return size < left ? size : left;
+}
+
+/* One more extension for a piece of `need` bytes, in place of idle ones if that has to be. */
+static int lender_grow(struct port *port, uint64_t need)
+{
+    struct loan_writer *loans = &port->sender.lender->loans;
+    struct frame frame = { .type = FRAME_ATTACH, .count = FRAME_ATTACH_HEAP };
+    struct segment segment;
+    fd_auto fd = -1;
+    uint32_t number;
+    int r;
+
+    while ((frame.bytes = lender_extension_size(port, need)) == 0 ||
+           !loan_writer_number(loans, port->sender.lender->number, &frame.extension)) {
+        if (!heap_idle(&loans->heap, false, &number))
+            return VRD_ERR_CHANNEL_FULL;
+        r = lender_shrink(port, number);
+        if (r < 0)
+            return r;
+    }
+    r = segment_create(frame.bytes, &segment, &fd);
+    if (r < 0)
+        return error_from_errno(-r);
+    r = sender_say(port, &frame, fd);
+    if (r < 0) {
+        segment_unmap(&segment);
+        return r == -EAGAIN ? VRD_ERR_CHANNEL_FULL : error_from_errno(-r);
+    }
+    port->sender.lender->number = frame.extension;
+    return loan_writer_attach(loans, frame.extension, segment);
+}
+
+int lender_take(struct port *port, uint64_t size, struct heap_block **ret)
+{
+    struct sender *s = &port->sender;
+    struct heap_block *block;
+    int r;
+
+    if (!s->lender)
+        s->lender = lender_new(s);
+    if (!s->lender)
+        return VRD_ERR_OUT_OF_MEMORY;
+    s->ring.loans = &s->lender->loans;
+    block = loan_take(&s->lender->loans, size);
+    if (unlikely(!block)) {
+        r = lender_grow(port, round_up(size > 0 ? size : 1, LAYOUT_PAGE));
+        if (r < 0)
+            return r;
+        block = loan_take(&s->lender->loans, size);
+        if (!block)
+            return VRD_ERR_OUT_OF_MEMORY;
+    }
+    lender_tidy(port);
+    *ret = block;
+    return 0;
+}
+
+void lender_give(struct port *port, struct heap_block *block)
+{
+    struct lender *lender = port->sender.lender;
+
+    loan_cancel(&lender->loans, block);
+    if (likely(!lender->loans.wanting))
+        return;
+    lender->loans.wanting = false;
+    control_lock();
+    port_post(port);
+    control_unlock();
+}
