@@ -61,6 +61,12 @@ static int send_called(struct port *port, const struct ring_message *message, ui
     return r;
 }
 
+/* There will be room in the ring, or an entry for an answer. */
+static bool send_may_wait(int r)
+{
+    return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_ENDPOINT_BUSY;
+}
+
 /* Writes the message, on a link in good order. */
 static int send_write(struct port *port, struct ring_message *message)
 {
@@ -102,24 +108,20 @@ static int send_try(struct port *port, struct ring_message *message)
                              : send_write(port, message);
     if (r == VRD_ERR_CHANNEL_FULL && (message->borrows || message->block))
         r = send_lent_out(&port->sender.ring);
-    if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_LINKED) {
-        /* The answer may be here and not yet posted: with it comes the cursor, which makes room. */
+    if (send_may_wait(r) && port->sender.state == SENDER_LINKED) {
+        int full = r;
+
+        /* The owner's answer may be here and not yet posted: with it come the cursor, which makes
+         * room, and the answers to calls, which make entries free. */
         atomic_store_explicit(&port->attention, 1, memory_order_relaxed);
         r = sender_attend(port);
         if (r == 0)
-            r = port->sender.state == SENDER_ANSWERED ? send_try(port, message)
-                                                      : VRD_ERR_CHANNEL_FULL;
+            r = port->sender.state == SENDER_ANSWERED ? send_try(port, message) : full;
     }
     if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_ANSWERED)
         r = sender_full(port);
     return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port)
                                                                            : r;
-}
-
-/* There will be room in the ring, or an entry for an answer. */
-static bool send_may_wait(int r)
-{
-    return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_ENDPOINT_BUSY;
 }
 
 /* The result was to be `r`: who wants to be told when there is room will be, unless there is some. */

@@ -394,6 +394,58 @@ static void test_timeout_before_the_request_is_read(void **state)
     EXPECT(vrd_cap_close(cap), 0);
 }
 
+struct unanswered {
+    vrd_cap_t cap;
+    struct support_gate sent, answered;
+};
+
+static int call_ahead_of_the_answer(void *arg)
+{
+    const struct unanswered *test = arg;
+
+    for (uint32_t i = 0; i < KEPT; i++)
+        EXPECT(
+            vrd_call(test->cap, (struct number[]){ { i, 1 } }, sizeof(struct number), NULL, 0, 0),
+            VRD_ERR_TIMEOUT);
+    EXPECT(vrd_call(test->cap, "x", 1, NULL, 0, 0), VRD_ERR_ENDPOINT_BUSY);
+    support_gate_open(&test->sent);
+    support_gate_wait(&test->answered);
+    EXPECT(vrd_call(test->cap, (struct number[]){ { KEPT, 1 } }, sizeof(struct number), NULL, 0, 0),
+           VRD_ERR_TIMEOUT);
+    support_gate_open(&test->sent);
+    support_gate_wait(&test->answered);
+    return 0;
+}
+
+/* All entries are in use when the owner answers the HELLO: nobody but the next call looks for that
+ * answer, and finds that they are free. */
+static void test_entries_free_with_the_welcome(void **state)
+{
+    struct unanswered test = { .cap = endpoint_new() };
+    pid_t child;
+
+    (void)state;
+    support_gate_init(&test.sent);
+    support_gate_init(&test.answered);
+    child = support_child(call_ahead_of_the_answer, &test);
+    support_gate_wait(&test.sent);
+    for (uint32_t i = 0; i < KEPT; i++) {
+        keep(test.cap, &kept[i]);
+        EXPECT(kept[i].number, i);
+        answer(&kept[i], VRD_ERR_TIMEOUT);
+    }
+    support_gate_open(&test.answered);
+    support_gate_wait(&test.sent);
+    keep(test.cap, &kept[0]);
+    EXPECT(kept[0].number, KEPT);
+    answer(&kept[0], VRD_ERR_TIMEOUT);
+    support_gate_open(&test.answered);
+    support_wait_exit(child, 0);
+    support_gate_deinit(&test.sent);
+    support_gate_deinit(&test.answered);
+    EXPECT(vrd_cap_close(test.cap), 0);
+}
+
 /* One call too many waits for an entry, and gets the first that comes free. */
 static void test_one_call_too_many_waits(void **state)
 {
@@ -500,6 +552,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_buffer_too_small_for_the_reply),
                      SUPPORT_TEST(test_late_replies_are_dropped),
                      SUPPORT_TEST(test_timeout_before_the_request_is_read),
+                     SUPPORT_TEST(test_entries_free_with_the_welcome),
                      SUPPORT_TEST(test_one_call_too_many_waits),
                      SUPPORT_TEST(test_plain_messages_need_no_reply),
                      SUPPORT_TEST(test_reply_receive),
