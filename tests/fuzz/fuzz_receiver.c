@@ -34,6 +34,9 @@ enum step {
     RECEIVE,
     HANG_UP,
     HONEST,
+    TRANSFER,
+    NAME_TRANSFER,
+    RECEIVE_CAPS,
     STEPS
 };
 
@@ -46,6 +49,7 @@ struct stage {
     struct segment segment, bytes; /* the attacker's, writable */
     int segment_fd, bytes_fd;
     uint32_t position;
+    uint64_t transfers;
 };
 
 static void stage_add_socket(struct stage *stage, int fd)
@@ -116,14 +120,31 @@ static void send_frame(struct stage *stage)
         frame.extension = input_u8(&stage->input) % 8;
         frame.bytes = odd & 16 ? input_u64(&stage->input) : LAYOUT_PAGE;
     }
-    if (frame.type == FRAME_DERIVE && odd & 32) {
+    if (frame.type == FRAME_DERIVE && odd & 32)
         frame.badge = input_u8(&stage->input);
-        frame.count = input_u8(&stage->input) % 3;
-    }
     if (frame.type == FRAME_REVOKE || frame.type == FRAME_TRANSFER || odd & 64)
         frame.id = input_u8(&stage->input);
+    if (odd & 32)
+        frame.count = input_u8(&stage->input) % 4;
     frame_encode(&frame, buf);
     send_with_fds(stage, buf, sizeof buf, input_u8(&stage->input) % 4);
+}
+
+/* Over the newest socket, which may be a tether, with the number that comes next, mostly. */
+static void transfer(struct stage *stage)
+{
+    const uint8_t odd = input_u8(&stage->input);
+    const struct frame frame = { .type = FRAME_TRANSFER,
+                                 .id = odd & 128 ? odd : ++stage->transfers };
+    uint8_t buf[FRAME_SIZE];
+    int fds[4];
+
+    frame_encode(&frame, buf);
+    for (size_t i = 0; i <= odd % 4U; i++)
+        fds[i] = make_fd(stage);
+    socket_send(stage_socket(stage), buf, sizeof buf, fds, odd % 4U + 1);
+    for (size_t i = 0; i <= odd % 4U; i++)
+        fd_close(&fds[i]);
 }
 
 static void send_hello(struct stage *stage)
@@ -169,6 +190,18 @@ static void publish(struct stage *stage)
     stage->position++;
 }
 
+static struct slot *stage_slot(struct stage *stage)
+{
+    return &stage_memory(stage)->slots[stage->position % SLOTS];
+}
+
+static void name_transfer(struct stage *stage)
+{
+    stage_slot(stage)->transfer = input_u8(&stage->input) % 32;
+    stage_slot(stage)->word = (uint64_t)(SLOT_INLINE | SLOT_META) << 40 | (stage->position + 1);
+    stage->position++;
+}
+
 static void describe(struct stage *stage)
 {
     const struct slot_bytes bytes = { .offset = input_u32(&stage->input) % (2 * LAYOUT_PAGE),
@@ -198,6 +231,25 @@ static bool receive(struct stage *stage, size_t size)
         stage->received++;
     }
     return true;
+}
+
+/* With what travels with it, which is closed at once. */
+static void receive_caps(struct stage *stage)
+{
+    static uint64_t buf[BUFFER / sizeof(uint64_t)];
+    struct vrd_message in = { .data = buf,
+                              .size = BUFFER,
+                              .max_caps = input_u8(&stage->input) % 6 };
+    const int result = vrd_receive_message(stage->receive, &in, 0);
+
+    if (result < 0) {
+        fuzz_require(result == VRD_ERR_CHANNEL_EMPTY || result == VRD_ERR_PEER_CORRUPT);
+        return;
+    }
+    fuzz_require(in.n_caps <= in.max_caps && in.n_caps <= VRD_MESSAGE_CAPS_MAX);
+    for (uint32_t i = 0; i < in.n_caps; i++)
+        if (in.caps[i] != VRD_CAP_NONE)
+            fuzz_require(vrd_cap_close(in.caps[i]) == 0);
 }
 
 static void honest(struct stage *stage)
@@ -248,6 +300,15 @@ static void step(struct stage *stage)
         break;
     case HONEST:
         honest(stage);
+        break;
+    case TRANSFER:
+        transfer(stage);
+        break;
+    case NAME_TRANSFER:
+        name_transfer(stage);
+        break;
+    case RECEIVE_CAPS:
+        receive_caps(stage);
         break;
     case STEPS:
         break;
