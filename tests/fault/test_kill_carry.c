@@ -199,7 +199,7 @@ static void kill_everywhere(const struct operation *operation)
 static void test_send(void **state)
 {
     (void)state;
-    kill_everywhere(&(struct operation){ EVERY, .stride = 3, .linked = true });
+    kill_everywhere(&(struct operation){ EVERY, .stride = 29, .linked = true });
 }
 
 static void test_send_at_system_calls(void **state)
@@ -218,7 +218,7 @@ static void test_send_of_receive(void **state)
 {
     (void)state;
     kill_everywhere(
-        &(struct operation){ EVERY, .stride = 3, .linked = true, .moves_receive = true });
+        &(struct operation){ EVERY, .stride = 53, .linked = true, .moves_receive = true });
 }
 
 static void test_send_of_receive_at_system_calls(void **state)
@@ -230,7 +230,7 @@ static void test_send_of_receive_at_system_calls(void **state)
 static void test_receive(void **state)
 {
     (void)state;
-    kill_everywhere(&(struct operation){ EVERY, .stride = 3, .receives = true, .linked = true });
+    kill_everywhere(&(struct operation){ EVERY, .stride = 53, .receives = true, .linked = true });
 }
 
 static void test_receive_at_system_calls(void **state)
