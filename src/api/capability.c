@@ -13,6 +13,7 @@
 #include "object/endpoint.h"
 #include "object/loss.h"
 #include "object/reactor.h"
+#include "object/source.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
@@ -200,7 +201,7 @@ static int derive_held(struct port *port, uint32_t rights, uint64_t badge, int *
 
     if ((rights & ~port->handle.rights) != 0 || (badge != 0 && port->badge != 0))
         return VRD_ERR_PERMISSION_DENIED;
-    r = socket_pair(pair);
+    r = source_pair(pair);
     if (r < 0)
         return error_from_errno(-r);
     near = pair[0];
@@ -320,7 +321,7 @@ static int export_held(struct port *port, uint32_t rights, bool kept, int *ret_f
     fd_auto near = -1;
     fd_auto far = -1;
     int pair[2];
-    int r = socket_pair(pair);
+    int r = source_pair(pair);
 
     if (r < 0)
         return error_from_errno(-r);

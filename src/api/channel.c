@@ -8,6 +8,7 @@
 #include "api/transfer.h"
 #include "base/error.h"
 #include "object/control.h"
+#include "object/source.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
@@ -61,7 +62,7 @@ int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t
     r = control_ready();
     if (r < 0)
         return r;
-    r = socket_pair(root);
+    r = source_pair(root);
     if (r < 0)
         return error_from_errno(-r);
     control_lock();

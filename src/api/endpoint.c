@@ -12,6 +12,7 @@
 #include "object/call.h"
 #include "object/control.h"
 #include "object/endpoint.h"
+#include "object/source.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
@@ -31,7 +32,7 @@ int vrd_endpoint_create_with(const struct vrd_channel_options *options, uint64_t
     r = control_ready();
     if (r < 0)
         return r;
-    r = socket_pair(root);
+    r = source_pair(root);
     if (r < 0)
         return error_from_errno(-r);
     control_lock();

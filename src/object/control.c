@@ -15,6 +15,7 @@
 #include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
+#include "object/revoke.h"
 #include "object/source.h"
 #include "os/cpu.h"
 #include "os/fd.h"
@@ -64,6 +65,7 @@ static bool control_setup(void)
     pid = process_self();
     if (inherited) {
         reactor_after_fork(sources_after_fork());
+        revoke_after_fork();
         callback_after_fork();
         name_after_fork();
         ready_after_fork();

@@ -230,6 +230,7 @@ int peer_cleanup(pid_t pid)
     control_lock();
     n = ports_visit(port_cleanup, pid);
     control_unlock();
+    revoke_settle();
     return n;
 }
 

@@ -10,6 +10,7 @@
 #include "object/peer.h"
 #include "object/ready.h"
 #include "object/relay.h"
+#include "object/revoke.h"
 #include "os/cpu.h"
 #include "os/event.h"
 #include "os/fd.h"
@@ -116,7 +117,11 @@ static bool reactor_turn(bool serves)
             event_clear(owed);
     if (serves)
         owing = false;
+    if (serves || !reactor_running())
+        revoke_turn(false);
     serving = false;
+    if (revoke_owes())
+        reactor_owe();
     fed = !starved;
     control_unlock();
     return fed;

@@ -921,12 +921,6 @@ void receiver_post(struct port *port, struct link *link)
     port_post(port);
 }
 
-/* Whoever costs us something; NULL: we ourselves, or no memory to tell. */
-static struct account *receiver_account(uid_t uid, pid_t pid)
-{
-    return pid == control_pid() ? NULL : account_open(uid, pid);
-}
-
 static int receiver_hello(struct source *source, const struct frame *hello,
                           struct datagram *datagram)
 {
@@ -948,7 +942,7 @@ static int receiver_hello(struct source *source, const struct frame *hello,
      * our pid namespace does not reach */
     if (datagram->pid == 0)
         return 0; /* refused: the new tether closes, the sender sees that */
-    account = receiver_account(datagram->uid, datagram->pid);
+    account = source_payer(datagram);
     if (rx->n_links < LINKS_MAX && account_allows(account, ACCOUNT_DESCRIPTORS, LINK_DESCRIPTORS) &&
         account_allows(account, ACCOUNT_MAPPINGS, LINK_MAPPINGS))
         link = link_new(port, hello, datagram, source->right);
@@ -976,7 +970,7 @@ static int receiver_derive(struct source *source, const struct frame *frame,
         return VRD_ERR_PEER_CORRUPT;
     if (socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    account = source->revoked ? NULL : receiver_account(datagram->uid, datagram->pid);
+    account = source->revoked ? NULL : source_payer(datagram);
     if (!account_allows(account, ACCOUNT_DESCRIPTORS, 1)) {
         revoke_foreign(datagram->fds[0], NOTICE_POLICY);
         account_close(account);
@@ -1143,6 +1137,7 @@ void receiver_revoke(struct port *port, bool too)
     revoke_below(port, &rx->tree, too);
     control_unlock();
     receiver_adopt(port);
+    revoke_settle();
 }
 
 bool receiver_pump(vrd_cap_t cap)

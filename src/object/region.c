@@ -110,7 +110,7 @@ static void region_attach(struct port *port)
     fd_auto far = -1;
     int pair[2];
 
-    if (socket_pair(pair) < 0)
+    if (source_pair(pair) < 0)
         return;
     far = pair[1];
     control_lock();
@@ -413,7 +413,7 @@ static int region_invite_as(struct port *port, uint32_t rights, enum vrd_transfe
         r = region_freeze(region);
     if (r < 0)
         return r;
-    r = socket_pair(pair);
+    r = source_pair(pair);
     if (r < 0)
         return error_from_errno(-r);
     near = pair[0];
@@ -638,6 +638,7 @@ int region_revoke(struct port *port, vrd_cap_t cap)
         control_lock();
         revoke_below(port, &region->tree, false);
         control_unlock();
+        revoke_settle();
         r = region_renew(port);
     } else if (r == 0) {
         r = region_revoke_there(port, cap);
@@ -881,15 +882,14 @@ static int region_planted(struct source *source, const struct frame *frame, int 
 static int region_derived(struct source *source, const struct frame *frame,
                           struct datagram *datagram)
 {
-    struct account *account = NULL;
+    struct account *account;
     int r = 0;
 
     /* a forked child of the holder says count 1: it keeps what it has */
     if ((frame->count == 0 && !(source->right->rights & VRD_RIGHT_GRANT)) || frame->count > 1 ||
         socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    if (datagram->pid != control_pid())
-        account = account_open(datagram->uid, datagram->pid);
+    account = source_payer(datagram);
     if (account_allows(account, ACCOUNT_DESCRIPTORS, 1))
         r = region_planted(source, frame, fd_take(&datagram->fds[0]), account);
     else

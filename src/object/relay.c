@@ -141,7 +141,7 @@ int relay_mint(struct port *port, vrd_cap_t reply, struct pending_call *call, in
 
     if (call->moving)
         return VRD_ERR_RESOURCE_BUSY;
-    r = socket_pair(pair);
+    r = source_pair(pair);
     if (r < 0)
         return error_from_errno(-r);
     near = pair[0];

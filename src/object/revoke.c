@@ -3,13 +3,21 @@
 
 #include "cap/frame.h"
 #include "cap/node.h"
+#include "object/control.h"
 #include "object/link.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
+#include "os/fd.h"
 #include "os/socket.h"
 
-#define DRAINS 8 /* of so many datagrams each that a queue cannot hold more */
+#define DRAINS 8    /* of so many datagrams each that a queue cannot hold more */
+#define AT_ONCE 256 /* sockets of a revocation that are not left to the reactor */
+#define TURN_MAX 64 /* sockets that it closes in one turn */
+
+/* With the control lock: what was revoked, and has yet to be told why and closed. */
+static struct list leaving = { &leaving, &leaving };
+static uint32_t at_once; /* left of AT_ONCE */
 
 static void revoke_say(int fd, enum notice_cause cause)
 {
@@ -39,18 +47,89 @@ static int revoke_drain(struct source *source)
     return source->kind == SOURCE_HOLDER ? region_drain(source) : receiver_drain(source);
 }
 
+/* Says why, as often as it is to be read, and ends it for all who hold it. */
+static void revoke_part(struct source *source)
+{
+    for (int i = 1; i < source->copies; i++)
+        revoke_say(source->fd, source->parting);
+    revoke_socket(source->fd, source->parting);
+}
+
 static void revoke_source(struct source *source, enum notice_cause cause)
 {
-    source_unwatch(source);          /* or the loop would hear of its end */
-    if (source->kind == SOURCE_LINK) /* one to be read, and one to be left for children */
-        revoke_say(source->fd, cause);
-    revoke_socket(source->fd, cause);
+    bool later = at_once == 0;
+
+    at_once -= !later;
+    source->parting = (uint8_t)cause;
+    source->copies = source->kind == SOURCE_LINK ? 2 : 1; /* one to be left for children */
     source->revoked = true;
+    if (later) {
+        socket_deafen(source->fd);
+    } else {
+        source_unwatch(source); /* or the loop would hear of its end */
+        revoke_part(source);
+    }
     for (int i = 0; i < DRAINS && socket_pending(source->fd) && revoke_drain(source) == 0; i++) {
     }
     if (source->link)
         source->link->tether = NULL;
-    source_free(&source);
+    if (later) {
+        source_leave(source, &leaving);
+        reactor_owe();
+    } else {
+        source_free(&source);
+    }
+}
+
+bool revoke_owes(void)
+{
+    return !list_empty(&leaving);
+}
+
+bool revoke_turn(bool all)
+{
+    bool any = revoke_owes();
+
+    for (int i = 0; revoke_owes() && (all || i < TURN_MAX); i++) {
+        struct source *source = list_entry(leaving.next, struct source, node);
+
+        source_unwatch(source);
+        revoke_part(source);
+        source_free(&source);
+    }
+    return any;
+}
+
+/* A process that never waits has no thread; nor can there always be one. */
+void revoke_settle(void)
+{
+    bool owes;
+
+    control_lock();
+    owes = revoke_owes();
+    control_unlock();
+    if (owes && !reactor_start() && !reactor_threadless())
+        revoke_hurry();
+}
+
+bool revoke_hurry(void)
+{
+    bool any;
+
+    control_lock();
+    any = revoke_turn(true);
+    control_unlock();
+    return any;
+}
+
+void revoke_after_fork(void)
+{
+    list_foreach(node, &leaving) {
+        struct source *source = list_entry(node, struct source, node);
+
+        source->watched = false; /* in another loop */
+        source_free(&source);
+    }
 }
 
 static void revoke_link(struct port *port, struct link *link, enum notice_cause cause)
@@ -72,6 +151,7 @@ void revoke_below(struct port *port, struct node *top, bool too)
 {
     struct node *node = top;
 
+    at_once = AT_ONCE;
     if (too)
         revoke_node(port, top, NOTICE_REVOKED);
     for (;;) {
@@ -110,6 +190,7 @@ int revoke_process(struct port *port, pid_t pid)
     struct link *link;
     int n = 0;
 
+    at_once = AT_ONCE;
     while ((link = revoke_find(port, pid))) {
         struct source *tether = link->tether;
         struct node *right = link->right;

@@ -15,6 +15,7 @@
 #include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
+#include "object/revoke.h"
 #include "object/source.h"
 #include "os/fd.h"
 #include "os/process.h"
@@ -81,16 +82,22 @@ static int cause_error(uint16_t cause)
 }
 
 /*
- * Why the owner has ended a socket that confers a right; it says so behind all else. What says it stays
- * there: others may hold a copy of the socket, and want to know too.
+ * Why the owner has ended a socket that confers a right and has ended; it says so behind all
+ * else. What says it stays there: others may hold a copy of the socket, and want to know too.
  */
 static uint16_t socket_cause(int fd)
 {
     for (int i = 0; i < LEFT_MAX; i++) {
         datagram_auto datagram = { .pidfd = -1 };
         struct frame frame;
+        int r = socket_peek(fd, &datagram);
 
-        if (socket_peek(fd, &datagram) <= 0)
+        /* deaf, and not shut down: revoked, and more is to come */
+        if (r == -EAGAIN && revoke_hurry())
+            r = socket_peek(fd, &datagram);
+        if (r == -EAGAIN)
+            return NOTICE_REVOKED;
+        if (r <= 0)
             break;
         if (frame_decode(datagram.data, datagram.len, datagram.n_fds, &frame) == 0 &&
             frame.type == FRAME_CLOSE)
@@ -185,11 +192,13 @@ int sender_connect(struct port *port, int fd)
     int pair[2], r;
 
     r = segment_create(layout_sender_size(ring_slots(port->capacity)), &segment, &segment_fd);
+    if (r == -EMFILE && revoke_hurry())
+        r = segment_create(layout_sender_size(ring_slots(port->capacity)), &segment, &segment_fd);
     if (r < 0)
         return error_from_errno(-r);
     ring_writer_init(&s->ring, segment, port->capacity);
     s->transfers = 0;
-    r = socket_pair(pair);
+    r = source_pair(pair);
     if (r < 0) {
         ring_writer_deinit(&s->ring);
         return error_from_errno(-r);

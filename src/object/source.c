@@ -18,6 +18,7 @@
 #include "object/receiver.h"
 #include "object/region.h"
 #include "object/relay.h"
+#include "object/revoke.h"
 #include "object/sender.h"
 #include "os/fd.h"
 #include "os/socket.h"
@@ -52,6 +53,13 @@ static bool sources_fit(int fd)
     return true;
 }
 
+int source_pair(int ret[2])
+{
+    int r = socket_pair(ret);
+
+    return r == -EMFILE && revoke_hurry() ? socket_pair(ret) : r;
+}
+
 struct source *source_new(struct port *port, enum source_kind kind, int fd)
 {
     struct source *source = NULL;
@@ -77,6 +85,16 @@ void source_confer(struct source *source, struct node *node)
 {
     source->right = node;
     list_append(&node->sockets, &source->held);
+}
+
+struct account *source_payer(const struct datagram *datagram)
+{
+    if (datagram->pid == control_pid())
+        return NULL;
+    /* nobody is refused for what is on its way out; before the account is open, or it might go too */
+    if (revoke_owes() && account_total(ACCOUNT_DESCRIPTORS) > fd_limit() / 2)
+        revoke_turn(true);
+    return account_open(datagram->uid, datagram->pid);
 }
 
 void source_bill(struct source *source, struct account *account)
@@ -129,6 +147,21 @@ int source_take_fd(struct source **source)
         node_settle(right);
     *source = NULL;
     return fd;
+}
+
+void source_leave(struct source *source, struct list *list)
+{
+    struct node *right = source->right;
+
+    source->kind = SOURCE_LEAVING;
+    source->port = NULL;
+    source->link = NULL;
+    source->right = NULL;
+    list_remove(&source->held);
+    list_remove(&source->node);
+    list_append(list, &source->node);
+    if (right)
+        node_settle(right);
 }
 
 void source_free(struct source **source)
@@ -232,6 +265,8 @@ void reactor_dispatch(uint64_t token)
         break;
     case SOURCE_TIMER:
         ready_source_ready(source);
+        break;
+    case SOURCE_LEAVING: /* its turn comes */
         break;
     default:
         receiver_source_ready(source);

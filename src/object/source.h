@@ -35,6 +35,7 @@ enum source_kind {
     SOURCE_HOLDER,     /* a region's maker: somebody who holds the region           */
     SOURCE_MAKER,      /* whoever holds a region: its maker                         */
     SOURCE_ANSWER,     /* a reply capability that has moved: whoever holds it       */
+    SOURCE_LEAVING,    /* revoked; whoever holds it has yet to be told why          */
 };
 
 struct source {
@@ -49,6 +50,8 @@ struct source {
     bool drained;    /* the last source_drain left nothing */
     bool closed;     /* CLOSE was said over it */
     bool revoked;    /* what still comes over it makes nothing that lasts */
+    uint8_t parting; /* leaving: enum notice_cause, and ... */
+    uint8_t copies;  /* ... how often it is said */
     uint64_t revoke; /* request to revoke what was derived from `right`; 0: none */
     struct port *port;
     struct link *link;
@@ -60,11 +63,17 @@ struct source {
     struct account *account; /* to whom its descriptor is charged; NULL: to nobody */
 };
 
+/* As socket_pair; what is on its way out makes room. Without the control lock. */
+int source_pair(int ret[2]);
+
 /* Takes `fd`, also on failure. NULL: out of memory. */
 struct source *source_new(struct port *port, enum source_kind kind, int fd);
 
 /* From now on the socket confers `node`, until it is freed. */
 void source_confer(struct source *source, struct node *node);
+
+/* Whoever a request that came as `datagram` costs us something for; NULL: we ourselves, or no memory to tell. */
+struct account *source_payer(const struct datagram *datagram);
 
 /* Charges its descriptor, until it is freed. NULL sources are fine. */
 void source_bill(struct source *source, struct account *account);
@@ -76,6 +85,12 @@ void source_unwatch(struct source *source);
 
 /* A byte came over it: 0, or VRD_ERR_PEER_CORRUPT if nobody had asked for one more. */
 int source_rang(struct source *source, size_t n_fds);
+
+/*
+ * Lets go of all that it belongs to, but keeps the descriptor, which stays charged: one of SOURCE_LEAVING in
+ * `list`. Control lock held.
+ */
+void source_leave(struct source *source, struct list *list);
 
 /* Stops watching, closes the descriptor, frees, and sets the pointer to NULL. NULL is fine. */
 void source_free(struct source **source);

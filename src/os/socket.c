@@ -217,6 +217,14 @@ void socket_mute(int fd)
     errno = saved;
 }
 
+void socket_deafen(int fd)
+{
+    int saved = errno;
+
+    shutdown(fd, SHUT_RD);
+    errno = saved;
+}
+
 void socket_shutdown(int fd)
 {
     int saved = errno;

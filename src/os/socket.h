@@ -64,5 +64,11 @@ bool socket_pending(int fd);
  */
 void socket_mute(int fd);
 
+/*
+ * Nothing can be sent to this end any more, by all who hold the other: their sends fail, and what this end
+ * has to say can still come. Half of socket_shutdown, which nobody is told of.
+ */
+void socket_deafen(int fd);
+
 /* Ends the connection for all who hold either end. */
 void socket_shutdown(int fd);

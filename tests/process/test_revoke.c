@@ -3,7 +3,9 @@
  * who waits is woken, and all others go on. */
 #include "process/channels.h"
 
+#include <poll.h>
 #include <pthread.h>
+#include <sys/resource.h>
 
 #define SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
@@ -599,6 +601,265 @@ static void test_a_deep_chain_and_a_wide_fan(void **state)
     ends_close(&ends);
 }
 
+/* ---- hundreds: told and closed in turns of the reactor ----------------------------------------------- */
+
+/* How many of `n` there can be, at `each` descriptors. */
+static size_t within_descriptors(size_t n, size_t each)
+{
+    struct rlimit limit;
+
+    EXPECT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    limit.rlim_cur = limit.rlim_max;
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    return limit.rlim_max / 2 < n * each ? limit.rlim_max / 2 / each : n;
+}
+
+static int run_deep_chain(void *arg)
+{
+    const size_t n = within_descriptors(3000, 2);
+    const struct ends ends = ends_new(2);
+    vrd_cap_t *chain = calloc(n, sizeof(*chain));
+
+    (void)arg;
+    support_require(chain != NULL);
+    for (size_t i = 0; i < n; i++)
+        chain[i] = derived(i > 0 ? chain[i - 1] : ends.send, SENDER);
+    EXPECT(try_send(chain[n - 1], 1), 0);
+    EXPECT(receive_value(ends.receive), 1);
+    EXPECT(vrd_cap_revoke(chain[0]), 0);
+    EXPECT(try_send(chain[n - 1], 2), VRD_ERR_REVOKED);
+    EXPECT(info_of(chain[n - 1]).loss, VRD_LOSS_PARENT_REVOKED);
+    EXPECT(try_send(chain[n - 2], 2), VRD_ERR_REVOKED);
+    EXPECT(info_of(chain[n - 2]).loss, VRD_LOSS_PARENT_REVOKED);
+    EXPECT(try_send(chain[1], 2), VRD_ERR_REVOKED);
+    EXPECT(info_of(chain[1]).loss, VRD_LOSS_REVOKED);
+    EXPECT(try_send(chain[0], 3), 0);
+    EXPECT(receive_value(ends.receive), 3);
+    for (size_t i = 0; i < n; i++)
+        EXPECT(vrd_cap_close(chain[i]), 0);
+    ends_close(&ends);
+    free(chain);
+    return 0;
+}
+
+static void test_a_chain_of_thousands(void **state)
+{
+    (void)state;
+    support_wait_exit(support_child(run_deep_chain, NULL), 0);
+}
+
+#define CROWD 700
+
+struct crowd {
+    struct ends ends;
+    size_t fds; /* without it */
+    vrd_cap_t caps[CROWD];
+};
+
+/* Every tenth is in use. */
+static void crowd_init(struct crowd *crowd)
+{
+    within_descriptors(CROWD, 3);
+    crowd->ends = ends_new(2);
+    EXPECT(try_send(crowd->ends.send, 0), 0);
+    EXPECT(receive_value(crowd->ends.receive), 0);
+    crowd->fds = support_count_fds();
+    for (size_t i = 0; i < CROWD; i++) {
+        crowd->caps[i] = derived(crowd->ends.send, SENDER);
+        if (i % 10 == 0) {
+            EXPECT(try_send(crowd->caps[i], i), 0);
+            EXPECT(receive_value(crowd->ends.receive), i);
+        }
+    }
+    do /* until all have arrived */
+        nothing_to_receive(crowd->ends.receive);
+    while (support_count_fds() < crowd->fds + 2 * CROWD);
+}
+
+static void crowd_expect_revoked(struct crowd *crowd, enum vrd_loss loss)
+{
+    for (size_t i = 0; i < CROWD; i++) {
+        EXPECT(try_send(crowd->caps[i], i), VRD_ERR_REVOKED);
+        EXPECT(info_of(crowd->caps[i]).loss, loss);
+    }
+}
+
+static void crowd_deinit(struct crowd *crowd)
+{
+    for (size_t i = 0; i < CROWD; i++)
+        EXPECT(vrd_cap_close(crowd->caps[i]), 0);
+    ends_close(&crowd->ends);
+}
+
+static int run_idle_child(void *arg)
+{
+    const struct crowd *crowd = arg;
+    const size_t before = support_count_fds();
+
+    (void)vrd_cap_close(crowd->caps[1]); /* its first use of the library */
+    support_require(support_count_fds() < before);
+    return 0;
+}
+
+static int run_crowd(void *arg)
+{
+    static struct crowd crowd;
+    const bool *sleeps = arg;
+    uint64_t value;
+
+    crowd_init(&crowd);
+    if (*sleeps) /* with a thread, and without */
+        EXPECT(vrd_receive_timed(crowd.ends.receive, &value, sizeof value, 20 * MS),
+               VRD_ERR_TIMEOUT);
+    EXPECT(vrd_cap_revoke(crowd.ends.send), 0);
+    support_wait_exit(support_child(run_idle_child, &crowd), 0);
+    crowd_expect_revoked(&crowd, VRD_LOSS_REVOKED);
+    nothing_to_receive(crowd.ends.receive);
+    EXPECT(try_send(crowd.ends.send, 5), 0);
+    EXPECT(receive_value(crowd.ends.receive), 5);
+    while (support_count_fds() > crowd.fds + CROWD) /* the near ends are the capabilities' */
+        support_sleep_ms(1);
+    crowd_deinit(&crowd);
+    return 0;
+}
+
+static void test_a_crowd_is_revoked(void **state)
+{
+    (void)state;
+    support_wait_exit(support_child(run_crowd, &(bool){ true }), 0);
+}
+
+static int role_crowd(struct support_role_args *args)
+{
+    (void)args;
+    return run_crowd(&(bool){ false });
+}
+
+static void test_a_crowd_is_revoked_before_anything_slept(void **state)
+{
+    (void)state;
+    support_wait_exit(support_spawn_role("crowd", NULL, 0, NULL), 0);
+}
+
+/* The application's loop has the turns. */
+static int role_threadless_crowd(struct support_role_args *args)
+{
+    static struct crowd crowd;
+    struct pollfd loop = { .events = POLLIN };
+
+    (void)args;
+    EXPECT(vrd_init(&(struct vrd_init_options){ .flags = VRD_INIT_NO_THREAD }), 0);
+    loop.fd = vrd_reactor_fd();
+    crowd_init(&crowd);
+    EXPECT(vrd_cap_revoke(crowd.ends.receive), 0);
+    support_require(support_count_fds() > crowd.fds + CROWD);
+    while (support_count_fds() > crowd.fds + CROWD) {
+        EXPECT(poll(&loop, 1, 10000), 1);
+        EXPECT(vrd_reactor_dispatch(), 0);
+    }
+    crowd_expect_revoked(&crowd, VRD_LOSS_PARENT_REVOKED);
+    crowd_deinit(&crowd);
+    return 0;
+}
+
+static void test_a_crowd_is_revoked_without_a_thread(void **state)
+{
+    (void)state;
+    support_wait_exit(support_spawn_role("threadless crowd", NULL, 0, NULL), 0);
+}
+
+/* Descriptors that are about to be closed are not missing where new ones are made. */
+static int role_crowded_out(struct support_role_args *args)
+{
+    static struct crowd crowd;
+    struct rlimit limit;
+    vrd_cap_t send, receive;
+    uint64_t value = 1;
+    int top;
+
+    (void)args;
+    EXPECT(vrd_init(&(struct vrd_init_options){ .flags = VRD_INIT_NO_THREAD }), 0);
+    crowd_init(&crowd);
+    EXPECT(getrlimit(RLIMIT_NOFILE, &limit), 0);
+    top = dup(0);
+    limit.rlim_cur = (rlim_t)top;
+    EXPECT(setrlimit(RLIMIT_NOFILE, &limit), 0);
+    EXPECT(close(top), 0);
+    EXPECT(vrd_cap_revoke(crowd.ends.receive), 0);
+    while ((top = dup(0)) >= 0) { /* what was closed at once is taken */
+    }
+    EXPECT(vrd_channel_create(2, &send, &receive), 0);
+    EXPECT(vrd_send(send, &value, sizeof value), 0);
+    EXPECT(receive_value(receive), value);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+    crowd_expect_revoked(&crowd, VRD_LOSS_PARENT_REVOKED);
+    return 0;
+}
+
+static void test_a_crowd_makes_room(void **state)
+{
+    (void)state;
+    support_wait_exit(support_spawn_role("crowded out", NULL, 0, NULL), 0);
+}
+
+/* The holder is another process, which learns the reason sooner or later, and sleeps for it. */
+static int role_holder(struct support_role_args *args)
+{
+    static vrd_cap_t caps[CROWD];
+    vrd_cap_t cap;
+    uint64_t value = 7;
+
+    within_descriptors(CROWD, 2);
+    EXPECT(vrd_cap_import(dup(args->fds[0]), &cap), 0);
+    EXPECT(vrd_send(cap, &value, sizeof value), 0);
+    for (size_t i = 0; i < CROWD; i++)
+        while (vrd_cap_derive(cap, VRD_RIGHT_SEND, &caps[i]) == VRD_ERR_QUOTA_EXCEEDED)
+            support_sleep_ms(1);
+    EXPECT(vrd_send(caps[CROWD - 1], &value, sizeof value), 0); /* all have arrived */
+    while (try_send(cap, value) != VRD_ERR_REVOKED)
+        support_sleep_ms(1);
+    for (size_t i = 0; i < CROWD; i++) {
+        int r;
+
+        while ((r = vrd_send_timed(caps[i], &value, sizeof value, VRD_FOREVER)) == 0)
+            support_sleep_ms(1); /* the revocation has come as far as `cap` */
+        EXPECT(r, VRD_ERR_REVOKED);
+        support_require(info_of(caps[i]).loss == VRD_LOSS_REVOKED ||
+                        info_of(caps[i]).loss == VRD_LOSS_PARENT_REVOKED);
+        EXPECT(vrd_cap_close(caps[i]), 0);
+    }
+    EXPECT(vrd_cap_close(cap), 0);
+    return 0;
+}
+
+static int run_holder_elsewhere(void *arg)
+{
+    struct ends ends;
+    uint64_t value = 0;
+    int fd;
+    pid_t pid;
+
+    (void)arg;
+    within_descriptors(CROWD, 3);
+    ends = ends_new(16);
+    EXPECT(vrd_cap_export(ends.send, SENDER, &fd), 0);
+    pid = support_spawn_role("holder", &fd, 1, NULL);
+    close(fd);
+    EXPECT(vrd_receive(ends.receive, &value, sizeof value), sizeof value);
+    EXPECT(vrd_receive(ends.receive, &value, sizeof value), sizeof value);
+    EXPECT(vrd_cap_revoke(ends.send), 0);
+    support_wait_exit(pid, 0);
+    ends_close(&ends);
+    return 0;
+}
+
+static void test_a_crowd_held_elsewhere(void **state)
+{
+    (void)state;
+    support_wait_exit(support_child(run_holder_elsewhere, NULL), 0);
+}
+
 /* ---- notices ------------------------------------------------------------------------------------------- */
 
 static size_t drain_notices(struct vrd_notice *notices, size_t n)
@@ -738,6 +999,12 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_another_process_revokes),
                      SUPPORT_TEST(test_calls_of_the_revoked_fail_at_once),
                      SUPPORT_TEST(test_a_deep_chain_and_a_wide_fan),
+                     SUPPORT_TEST(test_a_chain_of_thousands),
+                     SUPPORT_TEST(test_a_crowd_is_revoked),
+                     SUPPORT_TEST(test_a_crowd_is_revoked_before_anything_slept),
+                     SUPPORT_TEST(test_a_crowd_is_revoked_without_a_thread),
+                     SUPPORT_TEST(test_a_crowd_makes_room),
+                     SUPPORT_TEST(test_a_crowd_held_elsewhere),
                      SUPPORT_TEST(test_notices_tell_what_was_lost),
                      SUPPORT_TEST(test_a_closed_object_is_a_loss_too),
                      SUPPORT_TEST(test_forged_and_stale_numbers),
@@ -747,5 +1014,9 @@ SUPPORT_MAIN(.tests =
              .roles = (const struct support_role[]){ { "middle", role_middle },
                                                      { "leaf", role_leaf },
                                                      { "revoker", role_revoker },
+                                                     { "crowd", role_crowd },
+                                                     { "threadless crowd", role_threadless_crowd },
+                                                     { "crowded out", role_crowded_out },
+                                                     { "holder", role_holder },
                                                      { 0 } },
              .warm_up = channels_warm_up)
