@@ -165,40 +165,56 @@ static size_t batch_write(struct port *port, const struct vrd_message *messages,
     return i;
 }
 
-/* One after the other, without capabilities; wakes once for all that were plain. Gives the pin back. */
-static int batch_send(struct port *port, vrd_cap_t cap, const struct vrd_message *messages,
-                      size_t n, int64_t timeout_ns)
+/* Those at the front that need nothing but room; wakes once for all. 0, or why it ends here. */
+static int batch_send_plain(struct port *port, const struct vrd_message *messages, size_t n,
+                            size_t *sent)
 {
-    size_t sent = 0;
+    uint32_t before = port->sender.ring.position;
+    size_t written;
     int r;
 
-    for (;;) {
-        uint32_t before = port->sender.ring.position;
-        struct ring_message next;
-
-        if (atomic_load_explicit(&port->attention, memory_order_relaxed) == 0)
-            sent += batch_write(port, messages + sent, n - sent);
-        r = sender_heed(port, sender_notice(&port->sender.ring, before));
-        if (r < 0 || sent == n)
-            break;
-        r = message_check_send(&messages[sent]);
-        if (r < 0) {
-            r = sent > 0 ? 0 : r;
-            break;
-        }
-        next = message_out(&messages[sent]);
-        r = transfer_send_keep(port, cap, &next, sent == 0 ? timeout_ns : 0);
-        if (r < 0)
-            return sent > 0 ? (int)sent : r; /* the pin is given back */
-        sent++;
-    }
-    gate_leave(port);
-    return r < 0 ? r : (int)sent;
+    if (atomic_load_explicit(&port->attention, memory_order_relaxed) != 0)
+        return 0;
+    written = batch_write(port, messages, n);
+    if (written == 0)
+        return 0;
+    r = sender_heed_batch(port, sender_notice(&port->sender.ring, before), (uint32_t)written);
+    if (r > 0)
+        *sent += (size_t)r;
+    return r >= 0 && (size_t)r < written ? VRD_ERR_PEER_GONE : r < 0 ? r : 0;
 }
 
-/* As many as need the pin of `cap` only; or else one, with capabilities. How many were sent? */
+/*
+ * One after the other, without capabilities; counts those that were sent. 0: all. Gives the pin back.
+ */
+static int batch_send(struct port *port, vrd_cap_t cap, const struct vrd_message *messages,
+                      size_t n, int64_t timeout_ns, size_t *sent)
+{
+    int r;
+
+    *sent = 0;
+    for (;;) {
+        struct ring_message next;
+
+        r = batch_send_plain(port, messages + *sent, n - *sent, sent);
+        if (r < 0 || *sent == n)
+            break;
+        r = message_check_send(&messages[*sent]);
+        if (r < 0)
+            break;
+        next = message_out(&messages[*sent]);
+        r = transfer_send_keep(port, cap, &next, *sent == 0 ? timeout_ns : 0);
+        if (r < 0)
+            return r; /* the pin is given back */
+        ++*sent;
+    }
+    gate_leave(port);
+    return r;
+}
+
+/* As many as need the pin of `cap` only; or else one, with capabilities. Counts those that were sent. */
 static int batch_send_some(vrd_cap_t cap, const struct vrd_message *messages, size_t n,
-                           int64_t timeout_ns, size_t *ret_tried)
+                           int64_t timeout_ns, size_t *ret_sent)
 {
     struct port *port;
     size_t bare = 0;
@@ -207,28 +223,41 @@ static int batch_send_some(vrd_cap_t cap, const struct vrd_message *messages, si
     while (bare < n && messages[bare].n_caps == 0)
         bare++;
     if (bare == 0 && n > 0) {
-        *ret_tried = 1;
         r = vrd_send_message(cap, messages, timeout_ns);
-        return r < 0 ? r : 1;
+        *ret_sent = r == 0;
+        return r;
     }
-    *ret_tried = bare;
+    *ret_sent = 0;
     port = gate_enter(cap, VRD_RIGHT_SEND, &r);
-    return port ? batch_send(port, cap, messages, bare, timeout_ns) : r;
+    return port ? batch_send(port, cap, messages, bare, timeout_ns, ret_sent) : r;
+}
+
+/* Some were sent: what kept the next from it is said by whatever comes next. */
+static void batch_put_off(vrd_cap_t cap, int error)
+{
+    int r;
+    struct port *port = gate_enter(cap, VRD_RIGHT_SEND, &r);
+
+    if (!port)
+        return;
+    sender_put_off(port, error);
+    gate_leave(port);
 }
 
 int vrd_send_batch(vrd_cap_t cap, const struct vrd_message *messages, size_t n, int64_t timeout_ns)
 {
-    size_t sent = 0, tried;
+    size_t sent = 0, more;
     int r;
 
     if (n > INT_MAX || (!messages && n > 0) || !timeout_valid(timeout_ns))
         return VRD_ERR_INVALID_ARGUMENT;
     do {
-        r = batch_send_some(cap, messages + sent, n - sent, sent == 0 ? timeout_ns : 0, &tried);
-        if (r > 0)
-            sent += (size_t)r;
-    } while (r > 0 && (size_t)r == tried && sent < n);
-    return r < 0 && sent == 0 ? r : (int)sent;
+        r = batch_send_some(cap, messages + sent, n - sent, sent == 0 ? timeout_ns : 0, &more);
+        sent += more;
+    } while (r == 0 && sent < n);
+    if (r < 0 && sent > 0)
+        batch_put_off(cap, r);
+    return sent > 0 ? (int)sent : r;
 }
 
 /* Takes plain messages from the current link, and says once how far it is. How many? */

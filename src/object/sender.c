@@ -307,10 +307,13 @@ static int sender_adopt(struct port *port)
 
 int sender_attend(struct port *port)
 {
-    int r = 0;
+    int r = port->sender.put_off;
 
+    port->sender.put_off = 0;
     if (port->sender.state == SENDER_ENDED)
         return port->sender.error;
+    if (r < 0)
+        return r;
     if (port->sender.state == SENDER_NEW)
         return sender_hello(port);
     /* LINKED: sender_written looks, after the message is there; until then news come by post */
@@ -342,27 +345,44 @@ static void sender_ring(struct port *port, uint64_t notice)
 }
 
 /*
- * The link has ended while a message was on its way. If the receiver took it all the same, it was
- * sent, and the next operation says that the link is over; else this one does.
+ * The link has ended while the last `n` messages were on their way. Those that the receiver took all the
+ * same were sent, and if there are any, the next operation says that the link is over; else this one does.
+ * How many, or VRD_ERR_*.
  */
-static int sender_lost_sending(struct port *port, int error)
+static int sender_lost_sending(struct port *port, uint32_t n, int error)
 {
     const struct ring_writer *w = &port->sender.ring;
+    uint32_t left = 0;
 
-    if (!w->cursor || (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED) != w->position)
+    if (w->cursor) /* relaxed: only counted, and checked */
+        left = w->position - (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED);
+    if (!w->cursor || left >= n)
         return sender_lost(port, error);
     atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
-    return 0;
+    return (int)(n - left);
 }
 
-int sender_heed(struct port *port, uint64_t notice)
+int sender_heed_batch(struct port *port, uint64_t notice, uint32_t n)
 {
     uint8_t cause = (uint8_t)(notice >> 32);
 
     if (cause != NOTICE_NONE)
-        return sender_lost_sending(port, cause_error(cause));
+        return sender_lost_sending(port, n, cause_error(cause));
     sender_ring(port, notice);
-    return 0;
+    return (int)n;
+}
+
+int sender_heed(struct port *port, uint64_t notice)
+{
+    int r = sender_heed_batch(port, notice, 1);
+
+    return r < 0 ? r : 0;
+}
+
+void sender_put_off(struct port *port, int error)
+{
+    if (port->sender.state == SENDER_NEW && error == VRD_ERR_PEER_GONE)
+        port->sender.put_off = error;
 }
 
 int sender_full(struct port *port)
@@ -378,8 +398,10 @@ int sender_unanswered(struct port *port, uint32_t before)
     int r = sender_adopt(port);
 
     /* Either the WELCOME is here, and with it the notice; or the owner will look after sending it. */
-    return r < 0 ? sender_lost_sending(port, r)
-                 : sender_heed(port, sender_notice(&port->sender.ring, before));
+    if (r == 0)
+        return sender_heed(port, sender_notice(&port->sender.ring, before));
+    r = sender_lost_sending(port, 1, r);
+    return r < 0 ? r : 0;
 }
 
 int sender_prepare(struct port *port, size_t len)
@@ -766,6 +788,7 @@ void sender_after_fork(struct port *port)
     source_free(&s->owner_exit);
     s->ended = s->corrupt = false;
     s->owner = 0;
+    s->put_off = 0;
     if (s->state != SENDER_ENDED)
         sender_settle(port, s->root >= 0 || s->inherited >= 0 ? SENDER_NEW : SENDER_ENDED);
     s->error = s->error ? s->error : VRD_ERR_PEER_GONE;

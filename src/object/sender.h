@@ -31,6 +31,7 @@ struct sender {
     uint32_t small_max; /* bytes the fast path may send: SLOT_INLINE_MAX, or the channel's limit */
     enum sender_state state;
     int error;
+    int put_off;         /* what the next operation has to say first, or 0 */
     struct segment peer; /* the owner's segment */
     struct calls *calls; /* under way over the link; NULL before the first                    */
     struct calls *lost;  /* over links that have ended, with threads that have yet to look     */
@@ -72,7 +73,7 @@ int sender_connect(struct port *port, int fd);
  */
 int sender_attend(struct port *port);
 
-/* In state LINKED, after writing all messages since position `before`. 0, or the link has ended. */
+/* In state LINKED, after writing a message at position `before`. 0, or the link has ended. */
 int sender_unanswered(struct port *port, uint32_t before);
 
 /* Sends a frame over the tether, with a descriptor or none (-1). 0 or -errno. */
@@ -121,6 +122,12 @@ int sender_full(struct port *port);
 
 /* Does what a notice calls for: rings; or ends the link and says why the receiver ended it. */
 int sender_heed(struct port *port, uint64_t notice);
+
+/* The same behind a batch of `n` messages: how many of them were sent, or none and why. */
+int sender_heed_batch(struct port *port, uint64_t notice, uint32_t n);
+
+/* A batch that was sent in part met `error`, which its next operation is to say if it would not find it. */
+void sender_put_off(struct port *port, int error);
 
 /* The receiver's cursor went wrong: ends the link, returns VRD_ERR_PEER_CORRUPT. */
 int sender_corrupt(struct port *port);

@@ -614,13 +614,13 @@ static size_t within_descriptors(size_t n, size_t each)
     return limit.rlim_max / 2 < n * each ? limit.rlim_max / 2 / each : n;
 }
 
-static int run_deep_chain(void *arg)
+static int role_deep_chain(struct support_role_args *args)
 {
     const size_t n = within_descriptors(3000, 2);
     const struct ends ends = ends_new(2);
     vrd_cap_t *chain = calloc(n, sizeof(*chain));
 
-    (void)arg;
+    (void)args;
     support_require(chain != NULL);
     for (size_t i = 0; i < n; i++)
         chain[i] = derived(i > 0 ? chain[i - 1] : ends.send, SENDER);
@@ -645,7 +645,7 @@ static int run_deep_chain(void *arg)
 static void test_a_chain_of_thousands(void **state)
 {
     (void)state;
-    support_wait_exit(support_child(run_deep_chain, NULL), 0);
+    support_wait_exit(support_spawn_role("deep chain", NULL, 0, NULL), 0);
 }
 
 #define CROWD 700
@@ -701,14 +701,13 @@ static int run_idle_child(void *arg)
     return 0;
 }
 
-static int run_crowd(void *arg)
+static int run_crowd(bool sleeps)
 {
     static struct crowd crowd;
-    const bool *sleeps = arg;
     uint64_t value;
 
     crowd_init(&crowd);
-    if (*sleeps) /* with a thread, and without */
+    if (sleeps) /* with a thread, and without */
         EXPECT(vrd_receive_timed(crowd.ends.receive, &value, sizeof value, 20 * MS),
                VRD_ERR_TIMEOUT);
     EXPECT(vrd_cap_revoke(crowd.ends.send), 0);
@@ -723,16 +722,22 @@ static int run_crowd(void *arg)
     return 0;
 }
 
+static int role_sleepy_crowd(struct support_role_args *args)
+{
+    (void)args;
+    return run_crowd(true);
+}
+
 static void test_a_crowd_is_revoked(void **state)
 {
     (void)state;
-    support_wait_exit(support_child(run_crowd, &(bool){ true }), 0);
+    support_wait_exit(support_spawn_role("sleepy crowd", NULL, 0, NULL), 0);
 }
 
 static int role_crowd(struct support_role_args *args)
 {
     (void)args;
-    return run_crowd(&(bool){ false });
+    return run_crowd(false);
 }
 
 static void test_a_crowd_is_revoked_before_anything_slept(void **state)
@@ -833,14 +838,14 @@ static int role_holder(struct support_role_args *args)
     return 0;
 }
 
-static int run_holder_elsewhere(void *arg)
+static int role_owner(struct support_role_args *args)
 {
     struct ends ends;
     uint64_t value = 0;
     int fd;
     pid_t pid;
 
-    (void)arg;
+    (void)args;
     within_descriptors(CROWD, 3);
     ends = ends_new(16);
     EXPECT(vrd_cap_export(ends.send, SENDER, &fd), 0);
@@ -857,7 +862,7 @@ static int run_holder_elsewhere(void *arg)
 static void test_a_crowd_held_elsewhere(void **state)
 {
     (void)state;
-    support_wait_exit(support_child(run_holder_elsewhere, NULL), 0);
+    support_wait_exit(support_spawn_role("owner", NULL, 0, NULL), 0);
 }
 
 /* ---- notices ------------------------------------------------------------------------------------------- */
@@ -1014,9 +1019,12 @@ SUPPORT_MAIN(.tests =
              .roles = (const struct support_role[]){ { "middle", role_middle },
                                                      { "leaf", role_leaf },
                                                      { "revoker", role_revoker },
+                                                     { "deep chain", role_deep_chain },
+                                                     { "sleepy crowd", role_sleepy_crowd },
                                                      { "crowd", role_crowd },
                                                      { "threadless crowd", role_threadless_crowd },
                                                      { "crowded out", role_crowded_out },
+                                                     { "owner", role_owner },
                                                      { "holder", role_holder },
                                                      { 0 } },
              .warm_up = channels_warm_up)

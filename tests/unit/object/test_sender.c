@@ -189,6 +189,70 @@ static void revoked_stays_revoked_while_the_root_lives(void **state)
     owner_deinit(&owner);
 }
 
+/* --- batches ------------------------------------------------------------------------------------------ */
+
+/* Five at once over a link that ends just then, when the owner has taken `taken` of them. */
+static int batch_at_the_end(struct owner *owner, enum notice_cause cause, uint32_t taken)
+{
+    const struct vrd_message message = { .data = (void *)(uintptr_t) "abc", .len = 3 };
+    const struct vrd_message batch[5] = { message, message, message, message, message };
+
+    owner_init_answered(owner, 64);
+    owner_says(owner)->cursor = 2 + taken;
+    owner_says(owner)->notice = (uint64_t)cause << 32;
+    return vrd_send_batch(owner->cap, batch, 5, 0);
+}
+
+static void a_batch_at_the_end_tells_how_many_were_taken(void **state)
+{
+    (void)state;
+    for (uint32_t taken = 0; taken <= 5; taken++) {
+        struct owner owner;
+        const int r = batch_at_the_end(&owner, NOTICE_REVOKED, taken);
+
+        assert_int_equal(r, taken > 0 ? (int)taken : VRD_ERR_REVOKED);
+        assert_int_equal(vrd_send(owner.cap, "z", 1), VRD_ERR_REVOKED);
+        owner_deinit(&owner);
+    }
+}
+
+static void a_batch_at_the_end_keeps_what_is_said_once(void **state)
+{
+    (void)state;
+    for (uint32_t taken = 0; taken <= 5; taken++) {
+        struct owner owner;
+        const int r = batch_at_the_end(&owner, NOTICE_CLOSED, taken);
+
+        assert_int_equal(r, taken > 0 ? (int)taken : VRD_ERR_PEER_GONE);
+        if (taken > 0)
+            assert_int_equal(vrd_send(owner.cap, "z", 1), VRD_ERR_PEER_GONE);
+        assert_int_equal(vrd_send(owner.cap, "anew", 4), 0); /* the root lives */
+        owner_deinit(&owner);
+    }
+}
+
+/* The plain ones were sent; the end is met by one that is not. */
+static void a_batch_puts_off_what_a_later_one_meets(void **state)
+{
+    static char large[200];
+    const struct vrd_message batch[2] = { { .data = large, .len = 100 },
+                                          { .data = large, .len = 200 } };
+    struct owner owner;
+
+    (void)state;
+    owner_init(&owner, 64);
+    assert_int_equal(vrd_send(owner.cap, "x", 1), 0);
+    owner_hello(&owner);
+    owner_welcome(&owner);
+    assert_int_equal(vrd_send(owner.cap, large, 100), 0); /* there is a byte ring */
+    owner_says(&owner)->cursor = 3;                       /* takes the first of the batch ... */
+    owner_says(&owner)->notice = (uint64_t)NOTICE_CLOSED << 32;
+    assert_int_equal(vrd_send_batch(owner.cap, batch, 2, 0), 1); /* ... not the second */
+    assert_int_equal(vrd_send(owner.cap, "z", 1), VRD_ERR_PEER_GONE);
+    assert_int_equal(vrd_send(owner.cap, "anew", 4), 0);
+    owner_deinit(&owner);
+}
+
 /* --- what an owner must not say ----------------------------------------------------------------------- */
 
 static void expect_corrupt(struct owner *owner)
@@ -424,6 +488,9 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(the_end_is_as_the_owner_says),
                      SUPPORT_TEST(while_the_root_lives_a_link_is_made_anew),
                      SUPPORT_TEST(revoked_stays_revoked_while_the_root_lives),
+                     SUPPORT_TEST(a_batch_at_the_end_tells_how_many_were_taken),
+                     SUPPORT_TEST(a_batch_at_the_end_keeps_what_is_said_once),
+                     SUPPORT_TEST(a_batch_puts_off_what_a_later_one_meets),
                      SUPPORT_TEST(a_cursor_beyond_is_corrupt),
                      SUPPORT_TEST(a_second_welcome_is_corrupt),
                      SUPPORT_TEST(a_ring_that_nobody_asked_for_is_corrupt),
