@@ -117,7 +117,9 @@ VRD_API int vrd_cap_derive_badged(vrd_cap_t cap, uint32_t rights, uint64_t badge
  * used or not yet used; `cap` itself stays. Through the capability with RECEIVE: every capability
  * that can send, and nobody can send any more. What the revoked ones have sent and the owner has not
  * yet received is dropped; when the call has returned, nothing of it will be received. Their holders,
- * also those that wait, get VRD_ERR_REVOKED; vrd_cap_info and vrd_notices_take tell more.
+ * also those that wait, get VRD_ERR_REVOKED; vrd_cap_info and vrd_notices_take tell more. Where it is
+ * hundreds, those that wait are woken, and the reason (whether it was they or a parent) arrives, soon
+ * after the call has returned.
  *
  * The owner's process does it, also while its program is busy. Where that is another process, the
  * call waits for its answer. Processes that share RECEIVE by fork have a tree each: revoking reaches

@@ -5,7 +5,7 @@
  *
  * By default a thread of the library's own (with all signals blocked) serves what comes beside
  * messages, from the first wait that really sleeps, or the first name, descriptor or function that
- * needs it. In no-thread mode there never is one: the application's loop watches vrd_reactor_fd and
+ * needs it, or a revocation of hundreds. In no-thread mode there never is one: the application's loop watches vrd_reactor_fd and
  * calls vrd_reactor_dispatch, and calls that wait do the same while they wait.
  *
  * fork: a child has its own loop, and its parent's mode. It asks anew for vrd_reactor_fd and
