@@ -87,7 +87,10 @@ static void port_close_caller(struct port *port)
 {
     vrd_cap_t cap = port->handle.cap;
 
+    control_lock(); /* a child that is forked in between closes what it has inherited */
+    port->closing = cap;
     port->handle.cap = VRD_CAP_NONE;
+    control_unlock();
     pin_leave(&port->handle.pin);
     if (port_enter(port->receiver.caller, cap))
         port_close(port->receiver.caller);
@@ -108,6 +111,7 @@ void port_close(struct port *port)
     else if (port->kind == PORT_REPLY)
         relay_close(port);
     name_forget(port->handle.cap);
+    port->closing = VRD_CAP_NONE;
     ready_close(port);
     port->handle.cap = VRD_CAP_NONE;
     port->handle.rights = 0;
@@ -115,6 +119,22 @@ void port_close(struct port *port)
     port_free(port);
     control_unlock();
     pin_leave(&port->handle.pin);
+}
+
+/* The parent was closing it: nobody here could, once it is nobody's number. */
+static void port_close_after_fork(struct port *port)
+{
+    struct port *caller = port->receiver.caller;
+
+    receiver_after_fork(port);
+    receiver_close(port);
+    if (caller->handle.cap == port->closing) { /* not yet closed, nor anybody else's */
+        sender_close(caller);
+        caller->handle.cap = VRD_CAP_NONE;
+        port_free(caller);
+    }
+    port->closing = VRD_CAP_NONE;
+    port_free(port);
 }
 
 void port_after_fork(void)
@@ -138,6 +158,9 @@ void port_after_fork(void)
             region_after_fork(port);
         atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_relaxed);
     }
+    for (uint32_t i = 0; i < handle_limit(); i++) /* behind the other side of each */
+        if (port_of(handle_at(i))->closing != VRD_CAP_NONE)
+            port_close_after_fork(port_of(handle_at(i)));
 }
 
 bool port_enter(struct port *port, vrd_cap_t cap)

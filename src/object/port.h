@@ -36,9 +36,10 @@ struct port {
     uint64_t max_message;  /* bytes */
     uint64_t max_bytes;    /* that are lent over a link, at a time */
     atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */
-    uint64_t armed; /* the ticket for which the other side was last asked to ring (pin)      */
-    bool moving;    /* on its way to somebody else, in a message (pin)                       */
-    bool by_tether; /* ring so, whatever else would do (pin)                                 */
+    uint64_t armed;    /* the ticket for which the other side was last asked to ring (pin)      */
+    bool moving;       /* on its way to somebody else, in a message (pin)                       */
+    vrd_cap_t closing; /* an endpoint, in two steps: its number before (control lock)        */
+    bool by_tether;    /* ring so, whatever else would do (pin)                                 */
     struct ready ready;
     uint32_t spin; /* ns worth spinning before sleeping, learnt (pin) */
     union {

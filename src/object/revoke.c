@@ -122,6 +122,13 @@ bool revoke_hurry(void)
     return any;
 }
 
+/* A process that ends in good order has told everybody why. */
+__attribute__((destructor)) static void revoke_at_exit(void)
+{
+    if (control_is_own())
+        revoke_hurry();
+}
+
 void revoke_after_fork(void)
 {
     list_foreach(node, &leaving) {

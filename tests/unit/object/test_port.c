@@ -7,6 +7,8 @@
 
 #include "base/clock.h"
 #include "object/control.h"
+#include "object/source.h"
+#include "os/fd.h"
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
@@ -403,6 +405,91 @@ static void a_child_has_the_port_to_itself(void **state)
     port_hold_and_close(w.port, w.cap);
 }
 
+/* --- a fork while an endpoint is being closed ---------------------------------------------------------- */
+
+struct closing {
+    vrd_cap_t cap;
+    struct port *port, *caller;
+    int fds[2];
+    struct support_gate held, leave;
+};
+
+/* Closing the calling side has to wait for this. */
+static void *closing_hinder(void *arg)
+{
+    struct closing *closing = arg;
+
+    support_require_equal(control_ready(), 0);
+    port_hold(closing->caller, closing->cap);
+    support_gate_open(&closing->held);
+    support_gate_wait(&closing->leave);
+    port_let_go(closing->caller);
+    return NULL;
+}
+
+static void *closing_close(void *arg)
+{
+    const struct closing *closing = arg;
+
+    support_require_equal(vrd_cap_close(closing->cap), 0);
+    return NULL;
+}
+
+static int child_has_none_of_it(void *arg)
+{
+    const struct closing *closing = arg;
+    struct vrd_cap_info info;
+    uint64_t id;
+    vrd_cap_t other;
+
+    support_require(fd_identity(closing->fds[0]) != 0 && fd_identity(closing->fds[1]) != 0);
+    support_require_equal(vrd_cap_info(closing->cap, &info), VRD_ERR_INVALID_CAPABILITY);
+    support_require(fd_identity(closing->fds[0]) == 0 && fd_identity(closing->fds[1]) == 0);
+    for (int i = 0; i < 10; i++) { /* their entries are good for others */
+        support_require_equal(vrd_endpoint_create(&id, &other), 0);
+        support_require_equal(vrd_send(other, "x", 1), 0);
+        support_require_equal(vrd_cap_close(other), 0);
+    }
+    return 0;
+}
+
+static bool closing_begun(const struct closing *closing)
+{
+    bool begun;
+
+    control_lock();
+    begun = closing->port->closing == closing->cap;
+    control_unlock();
+    return begun;
+}
+
+static void a_child_keeps_nothing_of_what_is_being_closed(void **state)
+{
+    struct closing closing;
+    pthread_t hinder, closer;
+    uint64_t id;
+
+    (void)state;
+    support_require_equal(vrd_endpoint_create(&id, &closing.cap), 0);
+    closing.port = port_of(handle_find(closing.cap));
+    closing.caller = closing.port->receiver.caller;
+    closing.fds[0] = closing.caller->sender.root;
+    closing.fds[1] = list_entry(closing.port->receiver.sources.next, struct source, node)->fd;
+    support_gate_init(&closing.held);
+    support_gate_init(&closing.leave);
+    support_require_equal(pthread_create(&hinder, NULL, closing_hinder, &closing), 0);
+    support_gate_wait(&closing.held);
+    support_require_equal(pthread_create(&closer, NULL, closing_close, &closing), 0);
+    while (!closing_begun(&closing))
+        support_sleep_ms(1);
+    support_wait_exit(support_child(child_has_none_of_it, &closing), 0);
+    support_gate_open(&closing.leave);
+    pthread_join(closer, NULL);
+    pthread_join(hinder, NULL);
+    support_gate_deinit(&closing.held);
+    support_gate_deinit(&closing.leave);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(a_port_is_nobodys_until_it_is_shown),
@@ -417,6 +504,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(the_deadline_ends_it),
                      SUPPORT_TEST(a_nap_ends_by_time_post_or_close),
                      SUPPORT_TEST(a_child_has_the_port_to_itself),
+                     SUPPORT_TEST(a_child_keeps_nothing_of_what_is_being_closed),
                      { 0 },
                  },
              .warm_up = ports_warm_up)
