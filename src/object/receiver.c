@@ -762,6 +762,7 @@ static int receiver_send_root(struct port *port, int fd, uint32_t rights, uint32
                            .rights = rights,
                            .object = (uint16_t)port->object,
                            .bytes = port->max_bytes,
+                           .extension = port->memory,
                            .count = invitations };
     int fds[2] = { first->fd, -1 };
     size_t n = first->kind == SOURCE_ROOT;
