@@ -16,8 +16,8 @@
 #define RIGHTS_RECEIVER (VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
 /* Both ports over the two ends of a root pair; takes both. Control lock held. */
-static int channel_make(const struct vrd_channel_options *options, uint32_t memory, int root[2],
-                        vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
+static int channel_make(const struct vrd_channel_options *options, int root[2], vrd_cap_t *ret_send,
+                        vrd_cap_t *ret_recv)
 {
     uint32_t slots = (uint32_t)options->slots;
     vrd_cap_t send = VRD_CAP_NONE, recv = VRD_CAP_NONE;
@@ -42,7 +42,6 @@ static int channel_make(const struct vrd_channel_options *options, uint32_t memo
     sender_init(sender, fd_take(&near));
     sender->sender.twin = recv;
     sender->max_bytes = receiver->max_bytes = options->max_bytes;
-    sender->memory = receiver->memory = memory;
     sender->object = receiver->object = VRD_OBJECT_CHANNEL;
     port_show(sender, send);
     port_show(receiver, recv);
@@ -55,22 +54,19 @@ int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t
                             vrd_cap_t *ret_recv)
 {
     struct vrd_channel_options filled = options ? *options : (struct vrd_channel_options){ 0 };
-    uint32_t memory;
     int root[2];
     int r;
 
-    if (!ret_send || !ret_recv)
+    if (!ret_send || !ret_recv || options_fill(&filled) < 0)
         return VRD_ERR_INVALID_ARGUMENT;
-    r = options_fill(&filled, &memory);
-    if (r == 0)
-        r = control_ready();
+    r = control_ready();
     if (r < 0)
         return r;
     r = source_pair(root);
     if (r < 0)
         return error_from_errno(-r);
     control_lock();
-    r = channel_make(&filled, memory, root, ret_send, ret_recv);
+    r = channel_make(&filled, root, ret_send, ret_recv);
     control_unlock();
     return r;
 }
@@ -95,21 +91,6 @@ static __attribute__((noinline)) int send_held(struct port *port, vrd_cap_t cap,
     return transfer_send(port, cap, &message, timeout_ns);
 }
 
-/* More than a slot holds, mostly. Pin held. */
-static __attribute__((noinline)) int send_large(struct port *port, vrd_cap_t cap, const void *data,
-                                                size_t len, int64_t timeout_ns)
-{
-    uint64_t notice;
-
-    if (!transfer_send_bytes(port, data, len))
-        return send_held(port, cap, data, len, timeout_ns);
-    notice = sender_notice_one(&port->sender.ring);
-    if (unlikely(notice != 0))
-        return transfer_send_end(port, notice);
-    gate_leave(port);
-    return 0;
-}
-
 /* The pin is not to be had by its bias. */
 static __attribute__((noinline)) int send_slow(vrd_cap_t cap, const void *data, size_t len,
                                                int64_t timeout_ns)
@@ -128,7 +109,7 @@ hot_inline int send_through(struct pin_thread *self, struct port *port, vrd_cap_
     if (unlikely(!gate_try(self, port, cap)))
         return send_slow(cap, data, len, timeout_ns);
     if (unlikely(!transfer_send_small(port, data, len, 0, 0, 0)))
-        return send_large(port, cap, data, len, timeout_ns);
+        return send_held(port, cap, data, len, timeout_ns);
     notice = sender_notice_one(&port->sender.ring);
     if (unlikely(notice != 0))
         return transfer_send_end(port, notice);
@@ -168,25 +149,6 @@ static __attribute__((noinline)) ssize_t receive_held(struct port *port, vrd_cap
         return r;
     gate_leave(port);
     return (ssize_t)message.len;
-}
-
-/* What the current link's slot holds is not small, with this word. Pin held. */
-static __attribute__((noinline)) ssize_t receive_large(struct port *port, vrd_cap_t cap,
-                                                       uint64_t word, void *buf, size_t size,
-                                                       int64_t timeout_ns)
-{
-    struct receiver *rx = &port->receiver;
-    struct link *link = rx->current;
-    ssize_t n = port_news(port) ? -1 : ring_read_bytes(&link->ring, word, buf, size);
-    uint64_t notice;
-
-    if (n < 0)
-        return receive_held(port, cap, buf, size, timeout_ns);
-    notice = receiver_took(rx, link);
-    if (unlikely(notice != 0))
-        return transfer_receive_end(port, link, notice, n);
-    gate_leave(port);
-    return n;
 }
 
 /* The pin is not to be had by its bias. */
@@ -239,11 +201,9 @@ static __attribute__((noinline)) ssize_t receive_miss(struct port *port, vrd_cap
     if (timeout_ns == 0)
         return receive_held(port, cap, buf, size, timeout_ns);
     word = transfer_look(port, slot);
-    if (unlikely(ring_state(ring, word) != RING_READY))
-        return receive_held(port, cap, buf, size, timeout_ns);
-    if (likely(receive_is_small(port, word, size)))
+    if (likely(ring_state(ring, word) == RING_READY && receive_is_small(port, word, size)))
         return receive_small(pin_self, port, slot, word, buf, size);
-    return receive_large(port, cap, word, buf, size, timeout_ns);
+    return receive_held(port, cap, buf, size, timeout_ns);
 }
 
 hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
@@ -261,7 +221,7 @@ hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, v
     if (unlikely(ring_state(&port->receiver.current->ring, word) != RING_READY))
         return receive_miss(port, cap, buf, size, timeout_ns);
     if (!receive_is_small(port, word, size))
-        return receive_large(port, cap, word, buf, size, timeout_ns);
+        return receive_held(port, cap, buf, size, timeout_ns);
     return receive_small(self, port, slot, word, buf, size);
 }
 

@@ -67,23 +67,38 @@ static bool send_may_wait(int r)
     return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_ENDPOINT_BUSY;
 }
 
-/* Writes the message, on a link in good order. */
-static int send_write(struct port *port, struct ring_message *message)
+/* Writes the message, whose payload is where it has to be. */
+static int send_placed(struct port *port, struct ring_message *message, uint32_t *ret_before)
 {
     struct ring_writer *w = &port->sender.ring;
-    uint32_t before;
     int r = 0;
 
-    if (message->len > SLOT_INLINE_MAX && !message->block)
-        r = sender_prepare(port, message->len);
-    if (r == 0 && message->call != 0)
+    if (message->call != 0)
         r = call_pick(port, &message->call);
     if (r == 0 && message->carried)
         r = sender_carry(port, message);
-    if (r < 0)
-        return r;
-    before = w->position;
-    r = ring_write(w, message);
+    *ret_before = w->position;
+    return r == 0 ? ring_write(w, message) : r;
+}
+
+/* Writes the message, on a link in good order. */
+static int send_write(struct port *port, struct ring_message *message)
+{
+    bool lent = message->block != NULL;
+    uint32_t before = 0;
+    int r = 0;
+
+    if (!lent && message->len >= LENDER_COPY_FROM)
+        r = lender_copy(port, message);
+    if (r == 0 && message->len > SLOT_INLINE_MAX && !message->block)
+        r = sender_prepare(port, message->len);
+    if (r == 0) {
+        r = send_placed(port, message, &before);
+        if (r < 0 && !lent && message->block)
+            lender_give(port, message->block);
+    }
+    if (!lent)
+        message->block = NULL;
     if (r < 0)
         return r;
     return message->call != 0 ? send_called(port, message, before) : send_written(port, before);

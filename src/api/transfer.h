@@ -54,15 +54,6 @@ hot_inline bool transfer_send_small(struct port *port, const void *data, size_t 
                   ring_write_small(&port->sender.ring, data, len, opcode, flags, call));
 }
 
-/* A plain message that no slot holds, on a link in good order with a byte ring and room in it. */
-static inline bool transfer_send_bytes(struct port *port, const void *data, size_t len)
-{
-    return data && len > SLOT_INLINE_MAX && len <= port->max_message &&
-           /* relaxed: as above */
-           atomic_load_explicit(&port->attention, memory_order_relaxed) == 0 &&
-           ring_write_bytes(&port->sender.ring, data, len);
-}
-
 /* Does what the notice calls for and gives the pin back; for the end of a fast path. */
 int transfer_send_end(struct port *port, uint64_t notice);
 ssize_t transfer_receive_end(struct port *port, struct link *link, uint64_t notice, ssize_t n);

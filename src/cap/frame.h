@@ -15,9 +15,8 @@
 enum frame_type {
     /* queued on an invitation by its maker: what the capability is */
     FRAME_GREETING_SEND = 1,    /* slots, max_message, rights, badge, depth, object; bytes: limit
-                                   of the heap; extension: what segments are made of; no fds      */
-    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object, bytes, extension; count:
-                                   invitations
+                                   of the heap; no fds                                            */
+    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object, bytes; count: invitations
                                    that follow; fds: the root socket, if its other end is still held;
                                    of an endpoint, also its other end                            */
     /* from a holder of a capability to the owner, over any socket that confers a right */

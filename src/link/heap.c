@@ -93,6 +93,8 @@ static void block_join(struct heap *heap, struct heap_block *block)
     block->after = rest->after;
     if (block->after)
         block->after->before = block;
+    if (heap->rover == rest)
+        heap->rover = block;
     block_free(heap, rest);
 }
 
@@ -164,6 +166,38 @@ static struct heap_block *heap_find(const struct heap *heap, uint64_t size)
     return NULL;
 }
 
+/* Where the last piece ended, if there is room. Out of its bin. */
+static struct heap_block *heap_rove(struct heap *heap, uint64_t size)
+{
+    struct heap_block *block = heap->rover;
+    uint64_t skip;
+
+    if (!block)
+        return NULL;
+    skip = heap->rover_at - block->offset;
+    if (block->size - skip < size)
+        return NULL;
+    block_unfile(heap, block);
+    if (skip == 0)
+        return block;
+    block_split(heap, block, skip);
+    if (block->size > skip) /* no memory to do so */
+        return block;
+    block_file(heap, block);
+    block_unfile(heap, block->after);
+    return block->after;
+}
+
+/* Anywhere. Out of its bin. */
+static struct heap_block *heap_search(struct heap *heap, uint64_t size)
+{
+    struct heap_block *block = heap_find(heap, size);
+
+    if (block)
+        block_unfile(heap, block);
+    return block;
+}
+
 struct heap_block *heap_take(struct heap *heap, uint64_t size)
 {
     struct heap_block *block;
@@ -171,11 +205,14 @@ struct heap_block *heap_take(struct heap *heap, uint64_t size)
     if (size > heap->size)
         return NULL;
     size = size > 0 ? round_up(size, HEAP_GRAIN) : HEAP_GRAIN;
-    block = heap_find(heap, size);
+    block = heap_rove(heap, size);
+    if (!block)
+        block = heap_search(heap, size);
     if (!block)
         return NULL;
-    block_unfile(heap, block);
     block_split(heap, block, size);
+    heap->rover = block->after && !block->after->used ? block->after : NULL;
+    heap->rover_at = block->offset + block->size;
     block->used = true;
     block->extension->used += block->size;
     block->extension->touched = true;
@@ -214,6 +251,7 @@ void heap_rest(struct heap *heap)
 {
     for (struct heap_extension *e = heap->extensions; e; e = e->next)
         e->touched = false;
+    heap->rover = NULL; /* or it would never leave an extension that is too large */
 }
 
 void heap_shrink(struct heap *heap, uint32_t number)
@@ -226,6 +264,8 @@ void heap_shrink(struct heap *heap, uint32_t number)
     extension = *at;
     *at = extension->next;
     heap->size -= extension->size;
+    if (heap->rover == extension->first)
+        heap->rover = NULL;
     block_unfile(heap, extension->first);
     block_free(heap, extension->first);
     free(extension);

@@ -3,8 +3,10 @@
  * heap.h - which bytes of a sender's heap extensions are in use. Only the book-keeping: nothing of
  * it lies in memory that a peer can see, and the extensions themselves are the caller's.
  *
- * Good fit: free blocks lie in bins whose sizes differ by at most an eighth, and join their free
- * neighbours at once. Taking and giving are bounded, however large the heap is. One thread at a time.
+ * A piece begins where the last one ended, as long as there is room: a stream goes round and round, and
+ * does not come back to what has just been read, whose lines the reader's cache still has. Else good
+ * fit: free blocks lie in bins whose sizes differ by at most an eighth, and join their free neighbours
+ * at once. Taking and giving are bounded, however large the heap is. One thread at a time.
  */
 #pragma once
 
@@ -39,7 +41,9 @@ struct heap {
     uint64_t filled[HEAP_BINS / 64]; /* a bit for each bin that is not empty */
     struct heap_block *spare;        /* to be used again */
     struct heap_extension *extensions;
-    uint64_t size, used; /* bytes, of all extensions */
+    uint64_t size, used;      /* bytes, of all extensions */
+    struct heap_block *rover; /* a free block, in which or at whose start ... */
+    uint64_t rover_at;        /* ... the last piece ended; or NULL            */
 };
 
 /* A heap of zeroes is empty, and needs no further preparation. */

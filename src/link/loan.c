@@ -6,8 +6,6 @@
 
 #include "base/macro.h"
 
-#define GLANCES 2 /* loans looked at each time one is taken: more come back than go out */
-
 void loan_writer_init(struct loan_writer *w)
 {
     *w = (struct loan_writer){ 0 };
@@ -79,6 +77,7 @@ static bool loan_look(struct loan_writer *w, uint16_t at)
     return true;
 }
 
+/* All at once, since each look takes a line away from the reader. */
 void loan_reclaim(struct loan_writer *w)
 {
     if (!w->peer)
@@ -89,23 +88,10 @@ void loan_reclaim(struct loan_writer *w)
         loan_look(w, at);
 }
 
-/* A few, in turn. */
-static void loan_glance(struct loan_writer *w)
-{
-    for (int i = 0; i < GLANCES && w->peer && w->n_out > 0; i++) {
-        if (w->look >= w->n_out)
-            w->look = 0;
-        if (!loan_look(w, w->look))
-            w->look++;
-    }
-}
-
 struct heap_block *loan_take(struct loan_writer *w, uint64_t size)
 {
-    struct heap_block *block;
+    struct heap_block *block = heap_take(&w->heap, size);
 
-    loan_glance(w);
-    block = heap_take(&w->heap, size);
     if (unlikely(!block)) {
         loan_reclaim(w);
         block = heap_take(&w->heap, size);
@@ -114,13 +100,18 @@ struct heap_block *loan_take(struct loan_writer *w, uint64_t size)
     return block;
 }
 
+bool loan_writer_spare(struct loan_writer *w)
+{
+    if (w->n_out == LOANS_MAX)
+        loan_reclaim(w);
+    return w->n_out < LOANS_MAX;
+}
+
 int loan_lend(struct loan_writer *w, struct heap_block *block, uint64_t len, struct slot_bytes *ret)
 {
     struct loan_out *out;
 
-    if (w->n_out == LOANS_MAX)
-        loan_reclaim(w);
-    w->wanting = w->n_out == LOANS_MAX;
+    w->wanting = !loan_writer_spare(w);
     if (w->wanting)
         return VRD_ERR_CHANNEL_FULL;
     out = &w->out[w->order[w->n_out++]];

@@ -43,7 +43,6 @@ struct loan_writer {
     struct loan_out out[LOANS_MAX];
     uint16_t order[LOANS_MAX]; /* indices: first those that are out, then the others */
     uint16_t n_out;
-    uint16_t look; /* in `order`: whom to look at next */
 };
 
 void loan_writer_init(struct loan_writer *w);
@@ -88,6 +87,9 @@ static inline void loan_cancel(struct loan_writer *w, struct heap_block *block)
  */
 int loan_lend(struct loan_writer *w, struct heap_block *block, uint64_t len,
               struct slot_bytes *ret);
+
+/* May one more be lent? */
+bool loan_writer_spare(struct loan_writer *w);
 
 /* Takes back what the reader has released; for who needs room, loan_take and loan_lend do it. */
 void loan_reclaim(struct loan_writer *w);
@@ -136,6 +138,7 @@ struct loan_view {
     const void *data;
     size_t len;
     uint32_t loan;
+    uint32_t returns; /* once it is given back: the count */
     struct loan_memory *memory;
 };
 
@@ -150,7 +153,7 @@ int loan_find(const struct loan_reader *r, const struct slot_bytes *bytes, uint6
               struct loan_view *ret);
 
 /*
- * Gives it back. Any thread. The result is the count of returns, for the writer's returns_notice; its
+ * Gives it back. Any thread. The result is the count of returns, for the writer's returns_notice, whose
  * load has to be seq_cst.
  */
 static inline uint32_t loan_release(struct receiver_segment *own, uint32_t loan)

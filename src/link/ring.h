@@ -72,8 +72,6 @@ struct ring_writer {
     uint64_t bytes_head, bytes_tail; /* run freely */
     struct ring_byte_end *ends;      /* mask + 1 entries, made with the first byte ring */
     uint32_t ends_head, ends_tail;
-    uint64_t gauge_at;                     /* bytes_tail at which the distance is due again    */
-    uint32_t distance;                     /* 0 is near, see writer_gauge                     */
     uint32_t bytes_idle;                   /* messages in a row that it was far too large for  */
     uint32_t extension;                    /* number of the byte ring in use; 0: none yet   */
     uint32_t retired[RING_EXTENSIONS_MAX]; /* position at which extension n was replaced    */
@@ -106,10 +104,16 @@ void ring_writer_answered(struct ring_writer *w, const struct receiver_segment *
  */
 int ring_writer_refresh(struct ring_writer *w);
 
+/* Messages that the reader has not taken, as far as we have looked. */
+static inline uint32_t ring_writer_unread(const struct ring_writer *w)
+{
+    return w->position - (w->limit - w->capacity);
+}
+
 /* Has the reader taken the message at `position`, one of the last 2^32? As far as we have looked. */
 static inline bool ring_writer_passed(const struct ring_writer *w, uint32_t position)
 {
-    uint32_t unread = w->position - (w->limit - w->capacity);
+    uint32_t unread = ring_writer_unread(w);
 
     /* all is read: then however long ago `position` was */
     return unread == 0 || unread < w->position - position;
@@ -145,12 +149,6 @@ int ring_writer_attach(struct ring_writer *w, struct segment bytes);
  * ring_writer_fits.
  */
 int ring_write(struct ring_writer *w, const struct ring_message *message);
-
-/*
- * A plain message of more than SLOT_INLINE_MAX bytes, where the byte ring in use fits and there is room.
- * False: ring_write finds out why not.
- */
-bool ring_write_bytes(struct ring_writer *w, const void *data, size_t len);
 
 hot_inline uint64_t slot_word(uint32_t sequence, size_t len, unsigned kind)
 {
@@ -385,16 +383,10 @@ hot_inline ssize_t slot_copy_small(const struct slot *slot, uint64_t word, void 
 
 /*
  * Takes any message into `message` (data, at most `size` bytes, unless it was lent and wants_view; len
- * is set, also when it is too large; view says what was lent). 0, RING_NEEDS_EXTENSION (the message is
+ * is set, also when it is too large; view says what was lent, and if not wants_view is given back). 0, RING_NEEDS_EXTENSION (the message is
  * kept), VRD_ERR_MESSAGE_TOO_LARGE (kept) or VRD_ERR_PEER_CORRUPT.
  */
 int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size);
-
-/*
- * Takes a plain message that is in the byte ring of the one before and fits `buf`: its length, or -1:
- * ring_read finds out why not.
- */
-ssize_t ring_read_bytes(struct ring_reader *r, uint64_t word, void *buf, size_t size);
 
 /* Drops the message at the reader's position. The result is the loan to give back, or 0. */
 uint32_t ring_drop(struct ring_reader *r, uint64_t word);

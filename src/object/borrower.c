@@ -10,7 +10,6 @@
 #include "cap/frame.h"
 #include "object/control.h"
 #include "object/link.h"
-#include "object/memory.h"
 #include "os/futex.h"
 
 struct borrower *borrower_new(struct link *link)
@@ -27,7 +26,6 @@ struct borrower *borrower_new(struct link *link)
         .notice = &peer->returns_notice,
         .link = link,
         .account = link->account,
-        .memory = link->memory,
     };
     return borrower;
 }
@@ -66,7 +64,7 @@ static int borrower_map(struct borrower *borrower, const struct frame *frame, in
 
     if (!account_allows(borrower->account, ACCOUNT_MAPPINGS, 1))
         return VRD_ERR_OUT_OF_MEMORY;
-    r = segment_import_of(fd, frame->bytes, memory_shift(borrower->memory), &segment);
+    r = segment_import(fd, frame->bytes, &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
     *ret = loan_memory_new(frame->extension, segment, borrower);
@@ -174,18 +172,19 @@ static void borrower_ring(struct borrower *borrower, uint64_t notice)
     }
 }
 
-void borrower_return(struct borrower *borrower, uint32_t loan)
+void borrower_heed(struct borrower *borrower, uint32_t returns)
 {
-    uint32_t returns;
-    uint64_t notice;
-
-    if (borrower->pid != control_pid())
-        return;
-    returns = loan_release(borrower->own, loan);
     /* seq_cst: behind the count; pairs with the fence between the sender's notice and its look */
-    notice = __atomic_load_n(borrower->notice, __ATOMIC_SEQ_CST);
+    uint64_t notice = __atomic_load_n(borrower->notice, __ATOMIC_SEQ_CST);
+
     if (unlikely((uint32_t)notice == returns))
         borrower_ring(borrower, notice);
+}
+
+void borrower_return(struct borrower *borrower, uint32_t loan)
+{
+    if (borrower->pid == control_pid())
+        borrower_heed(borrower, loan_release(borrower->own, loan));
 }
 
 void borrower_release(struct loan_memory *memory, uint32_t loan)

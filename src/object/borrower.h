@@ -37,8 +37,7 @@ struct borrower {
     struct segment own_segment, peer_segment;
     struct account *account; /* to whom `mappings` are charged */
     uint32_t mappings;
-    uint32_t memory; /* see memory.h */
-    uint64_t bytes;  /* of all extensions that the sender has attached */
+    uint64_t bytes; /* of all extensions that the sender has attached */
     struct borrower_place places[LOAN_EXTENSIONS_MAX];
 };
 
@@ -58,7 +57,10 @@ void borrower_adopt(struct borrower *borrower, struct loan_reader *table);
 /* The link is over: takes its segments, which views may need, and its table. Pin and control lock held. */
 void borrower_leave(struct borrower *borrower, struct ring_reader *ring);
 
-/* Gives a loan back to the sender, and rings if it waits for that. Any thread. */
+/* A loan was given back, the count is `returns`: rings if the sender waits for that. Any thread. */
+void borrower_heed(struct borrower *borrower, uint32_t returns);
+
+/* Gives a loan back. Any thread. */
 void borrower_return(struct borrower *borrower, uint32_t loan);
 
 /* A view holds the memory that it lies in. Pin held. */

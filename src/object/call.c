@@ -404,8 +404,7 @@ int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_
     return r;
 }
 
-int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message,
-                 unsigned shift)
+int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message)
 {
     struct reply_buffer *waiting;
     struct segment segment;
@@ -414,7 +413,7 @@ int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t m
     if (!s->calls || frame->count == 0 || frame->count > REPLY_ENTRIES ||
         frame->bytes > reply_buffer_size(max_message))
         return VRD_ERR_PEER_CORRUPT;
-    r = segment_import_of(fd, frame->bytes, shift, &segment);
+    r = segment_import(fd, frame->bytes, &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
     waiting = &s->calls->inbox[frame->count - 1];

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <veridian/error.h>
 
 #include "base/arith.h"
@@ -10,13 +11,16 @@
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "object/control.h"
-#include "object/memory.h"
 #include "object/port.h"
 #include "os/fd.h"
 
 #define EXTENSION_MIN (UINT64_C(256) << 10)
-#define EXTENSION_USUAL (UINT64_C(64) << 20) /* no larger, unless for a piece that is */
-#define EXTENSION_PIECES 4                   /* of the size asked for, as long as they are small */
+#define EXTENSION_USUAL \
+    (UINT64_C(1) << 20) /* from EXTENSION_MEDIUM on: more than the L2 cache holds, */
+#define EXTENSION_MEDIUM \
+    1024 /* from which the other CPU would have to fetch each line             */
+#define EXTENSION_MAX (UINT64_C(64) << 20)  /* unless for a piece that is larger */
+#define EXTENSION_PIECES 4                  /* of the size asked for, as long as they are small */
 #define EXTENSION_SPARE (UINT64_C(8) << 20) /* the last one is kept, if it is no larger than this */
 #define TIDY 1024                           /* pieces taken between two looks for idle ones */
 
@@ -79,7 +83,9 @@ static void lender_tidy(struct port *port)
 /* How large is the next extension to be, for a piece of `need` bytes? 0: there is no room for it. */
 static uint64_t lender_extension_size(const struct port *port, uint64_t need)
 {
-    uint64_t size = port->sender.lender->loans.heap.size, left = port->max_bytes - size;
+    const uint64_t size_now = port->sender.lender->loans.heap.size;
+    const uint64_t left = (port->max_bytes - size_now) & ~(uint64_t)(LAYOUT_PAGE - 1);
+    uint64_t size = size_now;
 
     if (need > left)
         return 0;
@@ -87,10 +93,13 @@ static uint64_t lender_extension_size(const struct port *port, uint64_t need)
         size = need * EXTENSION_PIECES;
     if (size < EXTENSION_MIN)
         size = EXTENSION_MIN;
-    if (size > EXTENSION_USUAL)
+    if (size < EXTENSION_USUAL && need > EXTENSION_MEDIUM)
         size = EXTENSION_USUAL;
+    if (size > EXTENSION_MAX)
+        size = EXTENSION_MAX;
     if (size < need)
         size = need;
+    size = round_up(size, LAYOUT_PAGE);
     return size < left ? size : left;
 }
 
@@ -100,7 +109,6 @@ static int lender_grow(struct port *port, uint64_t need)
     struct loan_writer *loans = &port->sender.lender->loans;
     struct frame frame = { .type = FRAME_ATTACH, .count = FRAME_ATTACH_HEAP };
     struct segment segment;
-    struct pages pages;
     fd_auto fd = -1;
     uint32_t number;
     int r;
@@ -113,9 +121,7 @@ static int lender_grow(struct port *port, uint64_t need)
         if (r < 0)
             return r;
     }
-    pages = memory_pages_large(port->memory, sender_owner_cpu(&port->sender.ring), &frame.bytes,
-                               port->max_bytes - loans->heap.size);
-    r = segment_create_of(frame.bytes, &pages, &segment, &fd);
+    r = segment_create(frame.bytes, &segment, &fd);
     if (r < 0)
         return error_from_errno(-r);
     r = sender_say(port, &frame, fd);
@@ -140,7 +146,7 @@ int lender_take(struct port *port, uint64_t size, struct heap_block **ret)
     s->ring.loans = &s->lender->loans;
     block = loan_take(&s->lender->loans, size);
     if (unlikely(!block)) {
-        r = lender_grow(port, round_up(size > 0 ? size : 1, LAYOUT_PAGE));
+        r = lender_grow(port, size);
         if (r < 0)
             return r;
         block = loan_take(&s->lender->loans, size);
@@ -149,6 +155,47 @@ int lender_take(struct port *port, uint64_t size, struct heap_block **ret)
     }
     lender_tidy(port);
     *ret = block;
+    return 0;
+}
+
+/*
+ * Is there to be one more copy of `len` bytes under way? If there are many, the receiver is waited for, as
+ * it is where copies go through the byte ring; what it has taken and keeps does not count.
+ */
+static int lender_pace(struct port *port, uint64_t len)
+{
+    const uint64_t pieces = len * EXTENSION_PIECES;
+    const uint64_t most = pieces > EXTENSION_USUAL ? pieces : EXTENSION_USUAL;
+    struct loan_writer *loans = &port->sender.lender->loans;
+    struct ring_writer *ring = &port->sender.ring;
+    int r;
+
+    if (loans->heap.used + len <= most)
+        return 0;
+    r = ring_writer_refresh(ring);
+    if (r < 0)
+        return r;
+    loan_reclaim(loans); /* what was given back before the cursor moved, too */
+    return loans->heap.used + len > most && ring_writer_unread(ring) > 0 ? VRD_ERR_CHANNEL_FULL : 0;
+}
+
+int lender_copy(struct port *port, struct ring_message *message)
+{
+    static const struct ring_message nothing;
+    struct sender *s = &port->sender;
+    int r = ring_writer_room(&s->ring, &nothing);
+
+    if (r == 0 && s->lender)
+        r = lender_pace(port, message->len);
+    if (r < 0)
+        return r;
+    if (s->lender && !loan_writer_spare(&s->lender->loans))
+        return 0;
+    r = lender_take(port, message->len, &message->block);
+    if (r < 0)
+        return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_OUT_OF_MEMORY ? 0 : r;
+    memcpy(lender_data(s->lender, message->block), message->data, message->len);
+    message->lender = &s->lender->loans;
     return 0;
 }
 

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "link/loan.h"
+#include "link/ring.h"
 
 struct port;
 
@@ -31,6 +32,15 @@ struct lender {
  * as senders do will see it change) or another VRD_ERR_*.
  */
 int lender_take(struct port *port, uint64_t size, struct heap_block **ret);
+
+/* From here on a message is copied to the heap, once, rather than through the byte ring. */
+#define LENDER_COPY_FROM 4097
+
+/*
+ * Copies the data of a message to a piece of its own (`block`), so that the receiver need not; or not, if
+ * that is full of what the receiver keeps. 0, VRD_ERR_CHANNEL_FULL: wait for the receiver, or VRD_ERR_*.
+ */
+int lender_copy(struct port *port, struct ring_message *message);
 
 /* The piece is not sent after all. Those who wait for room look again. */
 void lender_give(struct port *port, struct heap_block *block);

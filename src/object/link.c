@@ -11,7 +11,6 @@
 #include "cap/node.h"
 #include "object/borrower.h"
 #include "object/control.h"
-#include "object/memory.h"
 #include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -25,7 +24,6 @@
 static int link_map(struct link *link, const struct frame *hello, int segment_fd, bool calls,
                     int *ret_own_fd)
 {
-    const struct pages pages = memory_pages(link->memory, 0);
     uint32_t slots = ring_slots(hello->slots);
     struct segment peer, own;
     int r;
@@ -33,7 +31,7 @@ static int link_map(struct link *link, const struct frame *hello, int segment_fd
     r = segment_import(segment_fd, layout_sender_size(slots), &peer);
     if (r < 0)
         return r;
-    r = segment_create_of(LAYOUT_RECEIVER_SIZE, &pages, &own, ret_own_fd);
+    r = segment_create(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd);
     if (r < 0) {
         segment_unmap(&peer);
         return r;
@@ -90,7 +88,6 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
     list_init(&link->posted);
     list_init(&link->all);
     list_init(&link->held);
-    link->memory = port->memory;
     carried_queue_init(&link->carried);
     if (socket_adopt(datagram->fds[0]) < 0 ||
         link_map(link, hello, datagram->fds[1], port->object == VRD_OBJECT_ENDPOINT, &own_fd) < 0) {
@@ -233,7 +230,7 @@ int link_attach(struct link *link, const struct frame *frame, int fd)
             return VRD_ERR_OUT_OF_MEMORY;
         link_charge(link, 1);
     }
-    r = segment_import_of(fd, frame->bytes, memory_shift(link->memory), &segment);
+    r = segment_import(fd, frame->bytes, &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
     link->inbox[link->n_inbox++] =

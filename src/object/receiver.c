@@ -218,8 +218,6 @@ static void receiver_retire(struct port *port, struct link *link, enum notice_ca
     link_free(link, cause, cause == NOTICE_CLOSED);
     rx->gone = rx->n_links == 0 && list_empty(&rx->sources);
     control_unlock();
-    if (rx->gone)
-        port_wake(port); /* nobody else tells those who sleep beside this thread */
 }
 
 /* A silent link is to ring its tether; it is looked at once more when a store must have arrived. */
@@ -419,7 +417,7 @@ static int receiver_read(struct link *link, uint64_t word, struct ring_message *
     if (message->wants_view)
         borrower_hold(message->view.memory);
     else
-        borrower_return(link->borrower, message->view.loan);
+        borrower_heed(link->borrower, message->view.returns);
     return r;
 }
 
@@ -764,7 +762,6 @@ static int receiver_send_root(struct port *port, int fd, uint32_t rights, uint32
                            .rights = rights,
                            .object = (uint16_t)port->object,
                            .bytes = port->max_bytes,
-                           .extension = port->memory,
                            .count = invitations };
     int fds[2] = { first->fd, -1 };
     size_t n = first->kind == SOURCE_ROOT;

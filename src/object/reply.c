@@ -10,7 +10,6 @@
 #include "cap/frame.h"
 #include "object/control.h"
 #include "object/link.h"
-#include "object/memory.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -144,7 +143,6 @@ static int reply_make_room(struct link *link, uint32_t entry, size_t len)
                            .bytes = reply_buffer_size(len) };
     uint8_t buf[FRAME_SIZE];
     struct segment segment;
-    struct pages pages;
     fd_auto fd = -1;
     int r;
 
@@ -153,8 +151,7 @@ static int reply_make_room(struct link *link, uint32_t entry, size_t len)
     frame.extension = reply_writer_next(&link->replies, entry);
     if (frame.extension == 0)
         return VRD_ERR_OUT_OF_MEMORY;
-    pages = memory_pages_large(link->memory, slot_cpu(link->ring.last), &frame.bytes, PTRDIFF_MAX);
-    r = segment_create_of(frame.bytes, &pages, &segment, &fd);
+    r = segment_create(frame.bytes, &segment, &fd);
     if (r < 0)
         return error_from_errno(-r);
     frame_encode(&frame, buf);

@@ -12,7 +12,6 @@
 #include "object/control.h"
 #include "object/lender.h"
 #include "object/loss.h"
-#include "object/memory.h"
 #include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -187,16 +186,14 @@ int sender_connect(struct port *port, int fd)
     struct frame hello = { .type = FRAME_HELLO,
                            .slots = port->capacity,
                            .max_message = port->max_message };
-    const struct pages pages = memory_pages(port->memory, 0);
-    const size_t size = layout_sender_size(ring_slots(port->capacity));
     struct segment segment;
     fd_auto segment_fd = -1;
     fd_auto far = -1;
     int pair[2], r;
 
-    r = segment_create_of(size, &pages, &segment, &segment_fd);
+    r = segment_create(layout_sender_size(ring_slots(port->capacity)), &segment, &segment_fd);
     if (r == -EMFILE && revoke_hurry())
-        r = segment_create_of(size, &pages, &segment, &segment_fd);
+        r = segment_create(layout_sender_size(ring_slots(port->capacity)), &segment, &segment_fd);
     if (r < 0)
         return error_from_errno(-r);
     ring_writer_init(&s->ring, segment, port->capacity);
@@ -265,7 +262,6 @@ static int sender_lost(struct port *port, int error)
     cause = error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : sender_cause(s);
     sender_unlink(port, error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : NOTICE_CLOSED);
     control_unlock();
-    port_wake(port); /* nobody else tells those who sleep, if this thread was the first to notice */
     if (error != VRD_ERR_PEER_GONE || s->root < 0 || socket_ended(s->root))
         return sender_end(port, error, loss_of_cause((uint8_t)cause));
     sender_settle(port, SENDER_NEW);
@@ -413,7 +409,6 @@ int sender_prepare(struct port *port, size_t len)
     struct ring_writer *w = &port->sender.ring;
     struct frame frame = { .type = FRAME_ATTACH, .extension = w->extension + 1 };
     struct segment bytes;
-    struct pages pages;
     fd_auto fd = -1;
     int r;
 
@@ -428,8 +423,7 @@ int sender_prepare(struct port *port, size_t len)
     if (r < 0)
         return r;
     frame.bytes = ring_bytes_size(len, port->max_message);
-    pages = memory_pages_large(port->memory, sender_owner_cpu(w), &frame.bytes, PTRDIFF_MAX);
-    r = segment_create_of(frame.bytes, &pages, &bytes, &fd);
+    r = segment_create(frame.bytes, &bytes, &fd);
     if (r < 0)
         return error_from_errno(-r);
     r = sender_say(port, &frame, fd);
@@ -851,7 +845,7 @@ static int sender_frame(struct source *source, struct datagram *datagram)
         return sender_welcome(source, datagram);
     case FRAME_ATTACH:
         return calls_attach(&source->port->sender, &frame, datagram->fds[0],
-                            source->port->max_message, memory_shift(source->port->memory));
+                            source->port->max_message);
     case FRAME_REVOKED:
         if (frame.id <= source->port->sender.answered || frame.id > source->port->sender.asked)
             return VRD_ERR_PEER_CORRUPT;

@@ -30,14 +30,13 @@ struct shape {
     bool geometry, rights, extension, bytes, id; /* must be set */
     bool count, badge, depth, object, cause;     /* may be set  */
     bool limit;                                  /* bytes may be set */
-    bool memory;                                 /* extension may be set */
 };
 
 static const struct shape shapes[] = {
     [FRAME_GREETING_SEND] = { 0, 0, .geometry = true, .rights = true, .badge = true, .depth = true,
-                              .object = true, .limit = true, .memory = true },
+                              .object = true, .limit = true },
     [FRAME_GREETING_RECEIVE] = { 0, 2, .geometry = true, .rights = true, .count = true,
-                                 .object = true, .limit = true, .memory = true },
+                                 .object = true, .limit = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
     [FRAME_DERIVE] = { 1, 1, .rights = true, .badge = true, .count = true },
     [FRAME_WELCOME] = { .fds_min = 1, .fds_max = 1 },
@@ -348,7 +347,7 @@ static bool byte_used(const struct shape *shape, size_t at)
     if (at < AT_EXTENSION)
         return shape->rights;
     if (at < AT_COUNT)
-        return shape->extension || shape->memory;
+        return shape->extension;
     if (at < AT_MAX_MESSAGE)
         return shape->count;
     if (at < AT_BADGE)
@@ -391,7 +390,7 @@ static struct frame random_good(uint64_t *random)
     }
     if (shape->rights)
         frame.rights = 1 + (uint32_t)random_below(random, 63);
-    if (shape->extension || shape->memory)
+    if (shape->extension)
         frame.extension = (uint32_t)random_next(random) | 1;
     if (shape->bytes || shape->limit)
         frame.bytes = (random_next(random) >> (1 + random_below(random, 60))) | 1;
