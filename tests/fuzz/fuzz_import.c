@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A live holder of a capability and everything that its maker and its owner can do: the input is a
- * program of greetings, frames, descriptors, words in the owner's segment, hang-ups, and what the
- * holder does meanwhile. Every call returns with a documented error, at once, and nothing is left.
+ * A live holder of a capability, of any kind, and everything that its maker and its owner can do: the
+ * input is a program of greetings, frames, descriptors, words in the owner's segment, hang-ups, and
+ * what the holder does meanwhile. Every call returns with a documented error, at once, and nothing is left.
  */
+#include "descriptors.h"
 #include "input.h"
 
 #include <fcntl.h>
@@ -37,6 +38,11 @@ enum step {
     DERIVE,
     EXPORT,
     INFO,
+    ANSWER,
+    MAP,
+    UNMAP,
+    REPLY,
+    CLOSE,
     STEPS
 };
 
@@ -111,7 +117,7 @@ static struct frame any_frame(struct stage *stage)
     }
     if (frame.type == FRAME_GREETING_SEND || frame.type == FRAME_GREETING_RECEIVE ||
         frame.type == FRAME_INVITATIONS || odd & 4) {
-        frame.rights = input_u8(&stage->input) % 16;
+        frame.rights = input_u8(&stage->input) % 128;
         frame.object = input_u8(&stage->input) % 6;
         frame.badge = input_u8(&stage->input);
         frame.depth = input_u8(&stage->input);
@@ -121,8 +127,15 @@ static struct frame any_frame(struct stage *stage)
         frame.bytes = odd & 16 ? input_u64(&stage->input) : LAYOUT_PAGE;
         frame.count = input_u8(&stage->input) % 20;
     }
-    if (frame.type == FRAME_TRANSFER || frame.type == FRAME_REVOKED || odd & 32)
+    if (frame.type == FRAME_GREETING_REGION) {
+        frame.rights = VRD_RIGHT_READ | input_u8(&stage->input) % 128;
+        frame.extension = input_u8(&stage->input) % 5;
+        frame.bytes = odd & 16 ? input_u64(&stage->input) : LAYOUT_RECEIVER_SIZE;
+        frame.id = input_u8(&stage->input) % 5;
+    } else if (frame.type == FRAME_TRANSFER || frame.type == FRAME_REVOKED ||
+               frame.type == FRAME_INVITATIONS || odd & 32) {
         frame.id = input_u8(&stage->input);
+    }
     if (frame.type == FRAME_CLOSE || odd & 64)
         frame.cause = input_u8(&stage->input) % 8;
     return frame;
@@ -160,6 +173,24 @@ static void poke(struct stage *stage)
     __atomic_store_n(&words[at], input_u64(&stage->input), __ATOMIC_RELAXED);
 }
 
+/* What the next call is answered, perhaps, and what goes with it. */
+static void answer(struct stage *stage)
+{
+    struct receiver_segment *own = stage->segment.addr;
+    const uint32_t entry = input_u8(&stage->input) % 3, sequence = input_u8(&stage->input) % 16;
+    const uint64_t kind = input_u8(&stage->input), len = input_u8(&stage->input) % 66;
+    struct slot *slot = &own->replies[entry];
+
+    slot->transfer = kind & SLOT_META ? UINT64_C(1) << 32 | sequence : 0;
+    if ((kind & SLOT_KIND_MASK) == SLOT_BYTES) {
+        const struct slot_bytes bytes = { .len = input_u32(&stage->input) % (2 * LAYOUT_PAGE),
+                                          .extension = input_u8(&stage->input) % 4 };
+
+        memcpy(slot->head, &bytes, sizeof bytes);
+    }
+    __atomic_store_n(&slot->word, kind << 40 | len << 32 | sequence, __ATOMIC_RELEASE);
+}
+
 /* ---- the holder ------------------------------------------------------------------------------------- */
 
 static void known(int64_t result)
@@ -175,17 +206,53 @@ static void stage_add_cap(struct stage *stage, vrd_cap_t cap)
         fuzz_require(vrd_cap_close(cap) == 0);
 }
 
+/* Memory that can be mapped can be read, and where WRITE was given also written. */
+static void use_region(vrd_cap_t cap, uint32_t rights)
+{
+    struct vrd_region_info info;
+    size_t size;
+    void *addr;
+
+    if (vrd_region_map(cap, rights, &addr, &size) < 0)
+        return;
+    fuzz_require(vrd_region_info(cap, &info) == 0 && info.size == size && info.mapped > 0);
+    for (size_t at = 0; at < size; at += LAYOUT_PAGE / 2)
+        (void)*((volatile char *)addr + at);
+    if (rights & VRD_RIGHT_WRITE)
+        *(volatile char *)addr = 1;
+}
+
+static void call(vrd_cap_t cap, bool caps)
+{
+    static char data[MESSAGE_MAX];
+    struct vrd_message request = { .data = data, .len = 8 };
+    struct vrd_message reply = { .data = data, .size = sizeof data, .max_caps = caps ? 4 : 0 };
+
+    if (vrd_call_message(cap, &request, &reply, 0) == 0)
+        for (uint32_t i = 0; i < reply.n_caps; i++)
+            if (reply.caps[i] != VRD_CAP_NONE)
+                fuzz_require(vrd_cap_close(reply.caps[i]) == 0);
+}
+
+static void close_one(struct stage *stage, size_t which)
+{
+    fuzz_require(vrd_cap_close(stage->caps[which]) == 0);
+    stage->caps[which] = stage->caps[--stage->n_caps];
+}
+
 static void holder_step(struct stage *stage, enum step step)
 {
     static char data[MESSAGE_MAX];
     vrd_cap_t cap, derived;
+    size_t which;
     struct vrd_message message = { .data = data, .size = sizeof data, .max_caps = 2 };
     struct vrd_cap_info info;
     int fd;
 
     if (stage->n_caps == 0)
         return;
-    cap = stage->caps[input_u8(&stage->input) % stage->n_caps];
+    which = input_u8(&stage->input) % stage->n_caps;
+    cap = stage->caps[which];
     switch (step) {
     case SEND:
         known(vrd_send_timed(cap, data, input_u8(&stage->input) % 65, 0));
@@ -194,15 +261,31 @@ static void holder_step(struct stage *stage, enum step step)
         known(vrd_send_timed(cap, data, input_u32(&stage->input) % sizeof data, 0));
         break;
     case CALL:
-        known(vrd_call(cap, data, 8, data, sizeof data, 0));
+        call(cap, input_u8(&stage->input) & 1);
         break;
     case RECEIVE:
         if (vrd_receive_message(cap, &message, 0) == 0)
             for (uint32_t i = 0; i < message.n_caps; i++)
-                stage_add_cap(stage, message.caps[i]);
+                if (message.caps[i] != VRD_CAP_NONE)
+                    stage_add_cap(stage, message.caps[i]);
+        break;
+    case MAP:
+        use_region(cap, VRD_RIGHT_READ | (input_u8(&stage->input) & 1 ? VRD_RIGHT_WRITE : 0));
+        break;
+    case UNMAP:
+        known(vrd_region_unmap(cap));
+        break;
+    case REPLY:
+        known(vrd_reply(cap, data, input_u32(&stage->input) % sizeof data));
+        if (vrd_cap_info(cap, &info) == VRD_ERR_INVALID_CAPABILITY) /* it was one: used up */
+            stage->caps[which] = stage->caps[--stage->n_caps];
+        break;
+    case CLOSE:
+        close_one(stage, which);
         break;
     case DERIVE:
-        if (vrd_cap_derive(cap, VRD_RIGHT_SEND, &derived) == 0)
+        if (vrd_cap_derive(cap, input_u8(&stage->input) & 1 ? VRD_RIGHT_READ : VRD_RIGHT_SEND,
+                           &derived) == 0)
             stage_add_cap(stage, derived);
         break;
     case EXPORT:
@@ -237,6 +320,9 @@ static void step(struct stage *stage)
         break;
     case POKE:
         poke(stage);
+        break;
+    case ANSWER:
+        answer(stage);
         break;
     case RING:
         socket_send(stage_socket(stage), "", 1, NULL, 0);
@@ -287,18 +373,6 @@ static void stage_run(struct stage *stage)
     segment_unmap(&stage->segment);
 }
 
-/* The number that the next descriptor gets: a leak moves it, or the ones after it. */
-static int next_fd(void)
-{
-    const int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    const int second = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    const int sum = first + second;
-
-    close(first);
-    close(second);
-    return sum;
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool warm; /* the control loop is there, and stays */
@@ -313,8 +387,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_require(vrd_cap_close(send) == 0 && vrd_cap_close(receive) == 0);
         warm = true;
     }
-    before = next_fd();
+    before = descriptors_next();
     stage_run(&stage);
-    fuzz_require(next_fd() == before);
+    fuzz_require(descriptors_hold(before));
     return 0;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A live receiver and everything that its other side can do: the input is a program of frames and
- * descriptors over invitations and tethers, words in segments, receives, and hang-ups. An honest
- * sender's messages arrive in order all the while, and at the end nothing is left.
+ * A live receiver, of a channel or an endpoint, and everything that its other side can do: the input is a
+ * program of frames and descriptors over invitations, tethers and the sockets of reply capabilities,
+ * words in segments, and hang-ups; and of receives, answers and revocations. An honest sender's
+ * messages arrive in order all the while, and at the end nothing is left.
  */
+#include "descriptors.h"
 #include "input.h"
 
 #include <fcntl.h>
@@ -12,6 +14,7 @@
 #include <unistd.h>
 #include <veridian/ipc.h>
 
+#include "api/passing.h"
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "os/fd.h"
@@ -22,6 +25,7 @@
 #define MESSAGE_MAX 20000
 #define SOCKETS_MAX 24
 #define BUFFER 32768
+#define REPLIES_MAX 8
 #define MARK UINT64_C(0x6f6e657374206d65)
 
 enum step {
@@ -37,14 +41,22 @@ enum step {
     TRANSFER,
     NAME_TRANSFER,
     RECEIVE_CAPS,
+    INVITE,
+    REVOKE,
+    CALL,
+    RECEIVE_CALL,
+    ANSWER,
+    MOVE_REPLY,
+    SEND_REPLY,
     STEPS
 };
 
 struct stage {
     struct input input;
-    vrd_cap_t send, receive;
-    uint64_t sent, received;  /* by the honest sender */
-    int sockets[SOCKETS_MAX]; /* the attacker's; the first is an invitation */
+    vrd_cap_t send, receive;        /* of an endpoint: the same */
+    vrd_cap_t replies[REPLIES_MAX]; /* calls that were received; VRD_CAP_NONE: none */
+    uint64_t sent, received;        /* by the honest sender */
+    int sockets[SOCKETS_MAX];       /* the attacker's; the first is an invitation */
     size_t n_sockets;
     struct segment segment, bytes; /* the attacker's, writable */
     int segment_fd, bytes_fd;
@@ -126,6 +138,12 @@ static void send_frame(struct stage *stage)
         frame.id = input_u8(&stage->input);
     if (odd & 32)
         frame.count = input_u8(&stage->input) % 4;
+    if (frame.type == FRAME_CLOSE)
+        frame.cause = input_u8(&stage->input) % 8;
+    if (odd & 128) {
+        frame.depth = input_u8(&stage->input) % 4;
+        frame.object = input_u8(&stage->input) % 6;
+    }
     frame_encode(&frame, buf);
     send_with_fds(stage, buf, sizeof buf, input_u8(&stage->input) % 4);
 }
@@ -233,6 +251,14 @@ static bool receive(struct stage *stage, size_t size)
     return true;
 }
 
+static void close_caps(const struct vrd_message *in)
+{
+    fuzz_require(in->n_caps <= in->max_caps && in->n_caps <= VRD_MESSAGE_CAPS_MAX);
+    for (uint32_t i = 0; i < in->n_caps; i++)
+        if (in->caps[i] != VRD_CAP_NONE)
+            fuzz_require(vrd_cap_close(in->caps[i]) == 0);
+}
+
 /* With what travels with it, which is closed at once. */
 static void receive_caps(struct stage *stage)
 {
@@ -246,10 +272,117 @@ static void receive_caps(struct stage *stage)
         fuzz_require(result == VRD_ERR_CHANNEL_EMPTY || result == VRD_ERR_PEER_CORRUPT);
         return;
     }
-    fuzz_require(in.n_caps <= in.max_caps && in.n_caps <= VRD_MESSAGE_CAPS_MAX);
-    for (uint32_t i = 0; i < in.n_caps; i++)
-        if (in.caps[i] != VRD_CAP_NONE)
-            fuzz_require(vrd_cap_close(in.caps[i]) == 0);
+    close_caps(&in);
+}
+
+/* ---- calls ---------------------------------------------------------------------------------------- */
+
+static void call(struct stage *stage)
+{
+    const uint64_t kind = SLOT_INLINE | SLOT_CALL |
+                          (uint64_t)(input_u8(&stage->input) % REPLY_ENTRIES) << SLOT_ENTRY_SHIFT;
+
+    stage_slot(stage)->word = kind << 40 | (stage->position + 1);
+    stage->position++;
+}
+
+static vrd_cap_t *stage_reply(struct stage *stage)
+{
+    return &stage->replies[input_u8(&stage->input) % REPLIES_MAX];
+}
+
+static void receive_call(struct stage *stage)
+{
+    static uint64_t buf[BUFFER / sizeof(uint64_t)];
+    struct vrd_message in = { .data = buf, .size = BUFFER, .max_caps = 1 };
+    vrd_cap_t *reply = stage_reply(stage);
+    vrd_cap_t received;
+    const int result = vrd_receive_call(stage->receive, &in, &received, 0);
+
+    if (result < 0) {
+        fuzz_require(result == VRD_ERR_CHANNEL_EMPTY || result == VRD_ERR_PEER_CORRUPT ||
+                     result == VRD_ERR_NOT_SUPPORTED);
+        return;
+    }
+    close_caps(&in);
+    if (received == VRD_CAP_NONE)
+        return;
+    if (*reply != VRD_CAP_NONE)
+        fuzz_require(vrd_cap_close(*reply) == 0);
+    *reply = received;
+}
+
+/* Of any length, with a capability or without. */
+static void answer(struct stage *stage)
+{
+    static uint8_t buf[MESSAGE_MAX];
+    vrd_cap_t *reply = stage_reply(stage);
+    const uint8_t odd = input_u8(&stage->input);
+    struct vrd_message out = { .data = buf,
+                               .len = odd & 1 ? input_u32(&stage->input) % sizeof buf : odd % 65U };
+    int result;
+
+    if (*reply == VRD_CAP_NONE)
+        return;
+    if (odd & 2 && vrd_cap_derive(stage->send, VRD_RIGHT_SEND | VRD_RIGHT_GRANT, &out.caps[0]) == 0)
+        out.n_caps = 1;
+    result = vrd_reply_message(*reply, &out);
+    fuzz_require(result == 0 || result == VRD_ERR_TIMEOUT || result == VRD_ERR_PEER_GONE ||
+                 result == VRD_ERR_REVOKED || result == VRD_ERR_QUOTA_EXCEEDED);
+    if (result != 0 && out.n_caps > 0)
+        fuzz_require(vrd_cap_close(out.caps[0]) == 0);
+    fuzz_require(vrd_reply(*reply, "", 0) == VRD_ERR_INVALID_CAPABILITY);
+    *reply = VRD_CAP_NONE;
+}
+
+/* The attacker gets the socket of a reply capability; whether it is gone from here is another matter. */
+static void move_reply(struct stage *stage)
+{
+    vrd_cap_t *reply = stage_reply(stage);
+    int fd;
+
+    if (*reply == VRD_CAP_NONE || passing_mint(*reply, &fd) < 0)
+        return;
+    if (input_u8(&stage->input) % 4 == 0) {
+        passing_kept(*reply, fd);
+        return;
+    }
+    passing_moved(*reply);
+    *reply = VRD_CAP_NONE;
+    stage_add_socket(stage, fd);
+}
+
+static void send_reply(struct stage *stage)
+{
+    const uint8_t odd = input_u8(&stage->input);
+    const struct frame frame = { .type = FRAME_REPLY, .bytes = LAYOUT_PAGE };
+    uint8_t buf[FRAME_SIZE];
+    int fds[5] = { dup(odd & 64 ? stage->segment_fd : stage->bytes_fd) };
+
+    *(uint64_t *)stage->bytes.addr = odd & 128 ? input_u64(&stage->input) : odd;
+    frame_encode(&frame, buf);
+    for (size_t i = 1; i <= odd % 5U; i++)
+        fds[i] = make_fd(stage);
+    socket_send(stage_socket(stage), buf, sizeof buf, fds, odd % 5U + 1);
+    for (size_t i = 0; i <= odd % 5U; i++)
+        fd_close(&fds[i]);
+}
+
+/* ---- the owner ------------------------------------------------------------------------------------ */
+
+static void invite(struct stage *stage)
+{
+    int invitation;
+
+    fuzz_require(vrd_cap_export(stage->send, VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE,
+                                &invitation) == 0);
+    stage_add_socket(stage, invitation);
+}
+
+/* All but the honest sender. */
+static void revoke_others(struct stage *stage)
+{
+    fuzz_require(vrd_cap_revoke(stage->send) == 0);
 }
 
 static void honest(struct stage *stage)
@@ -310,6 +443,27 @@ static void step(struct stage *stage)
     case RECEIVE_CAPS:
         receive_caps(stage);
         break;
+    case INVITE:
+        invite(stage);
+        break;
+    case REVOKE:
+        revoke_others(stage);
+        break;
+    case CALL:
+        call(stage);
+        break;
+    case RECEIVE_CALL:
+        receive_call(stage);
+        break;
+    case ANSWER:
+        answer(stage);
+        break;
+    case MOVE_REPLY:
+        move_reply(stage);
+        break;
+    case SEND_REPLY:
+        send_reply(stage);
+        break;
     case STEPS:
         break;
     }
@@ -318,11 +472,15 @@ static void step(struct stage *stage)
 static void stage_init(struct stage *stage)
 {
     const struct vrd_channel_options options = { .slots = SLOTS, .max_message_size = MESSAGE_MAX };
-    int invitation;
+    uint64_t id;
 
-    fuzz_require(vrd_channel_create_with(&options, &stage->send, &stage->receive) == 0);
-    fuzz_require(vrd_cap_export(stage->send, VRD_RIGHT_SEND | VRD_RIGHT_GRANT, &invitation) == 0);
-    stage_add_socket(stage, invitation);
+    if (input_u8(&stage->input) & 1) {
+        fuzz_require(vrd_endpoint_create_with(&options, &id, &stage->send) == 0);
+        stage->receive = stage->send;
+    } else {
+        fuzz_require(vrd_channel_create_with(&options, &stage->send, &stage->receive) == 0);
+    }
+    invite(stage);
     fuzz_require(segment_create(layout_sender_size(SLOTS), &stage->segment, &stage->segment_fd) ==
                  0);
     fuzz_require(segment_create(LAYOUT_PAGE, &stage->bytes, &stage->bytes_fd) == 0);
@@ -333,25 +491,14 @@ static void stage_deinit(struct stage *stage)
 {
     honest(stage);
     fuzz_require(vrd_cap_close(stage->send) == 0);
-    fuzz_require(vrd_cap_close(stage->receive) == 0);
+    if (stage->receive != stage->send)
+        fuzz_require(vrd_cap_close(stage->receive) == 0);
     for (size_t i = 0; i < stage->n_sockets; i++)
         fd_close(&stage->sockets[i]);
     fd_close(&stage->segment_fd);
     fd_close(&stage->bytes_fd);
     segment_unmap(&stage->segment);
     segment_unmap(&stage->bytes);
-}
-
-/* The number that the next descriptor gets: a leak moves it, or the ones after it. */
-static int next_fd(void)
-{
-    const int first = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    const int second = open("/dev/null", O_RDONLY | O_CLOEXEC);
-    const int sum = first + second;
-
-    close(first);
-    close(second);
-    return sum;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -361,17 +508,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int before;
 
     if (!warm) {
-        struct stage first = { 0 };
+        struct stage first = { .input = { (const uint8_t *)"\1", 1 } };
 
         stage_init(&first);
         stage_deinit(&first);
         warm = true;
     }
-    before = next_fd();
+    before = descriptors_next();
     stage_init(&stage);
     for (int i = 0; i < 200 && input_more(&stage.input); i++)
         step(&stage);
     stage_deinit(&stage);
-    fuzz_require(next_fd() == before);
+    fuzz_require(descriptors_hold(before));
     return 0;
 }

@@ -3,8 +3,9 @@
  * Random histories of several processes, step by step beside a model that says what each step may
  * come to: rights only shrink, only who holds a right sends, badges and pids are true, each sender's
  * messages come once and in order, through no other channel, no more are under way than the capacity
- * allows, revoking leaves nothing, a number never names a second thing, nobody waits for ever, and in
- * the end nothing is left in any process.
+ * allows, what a message carries is in one place, each call is answered once or its caller is told why
+ * not, revoking leaves nothing, a number never names a second thing, nobody waits for ever, and in the
+ * end nothing is left in any process.
  *
  * VERIDIAN_SEED=n replays one history; a failure says which.
  *
@@ -20,9 +21,12 @@
 
 #define WORKERS 4
 #define CHANNELS_MAX 64
-#define CAPS_MAX 2048
+#define CAPS_MAX 4096
+#define PARCELS_MAX 1024
+#define NUMBERS_MAX 8192
 #define STEPS 500
 #define WAIT_NS INT64_C(20000000000)
+#define SHORT_NS INT64_C(1000000)
 #define NOBODY UINT32_MAX
 
 #define RIGHTS_MORE (VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
@@ -35,6 +39,8 @@ enum standing {
     STANDING_HELD,
     STANDING_VOID,    /* an invitation that was revoked: `fd` */
     STANDING_REVOKED, /* its holder still has the number */
+    STANDING_SENT,    /* in a message that has not been received */
+    STANDING_LOST,    /* ... and revoked meanwhile */
 };
 
 /* A capability to send. */
@@ -55,9 +61,17 @@ struct cap {
 
 struct channel {
     bool owned; /* its receiving side is there */
+    bool endpoint;
     uint32_t worker;
     uint32_t slots;
     vrd_cap_t number;
+};
+
+/* What a message carries that has not been received. */
+struct parcel {
+    uint32_t n; /* 0: unused */
+    uint32_t caps[VRD_MESSAGE_CAPS_MAX];
+    struct worker_tag message;
 };
 
 struct history {
@@ -69,7 +83,8 @@ struct history {
     uint32_t n_channels;
     struct cap caps[CAPS_MAX];
     uint32_t n_caps;
-    vrd_cap_t numbers[WORKERS][CAPS_MAX + CHANNELS_MAX]; /* all that each process was ever given */
+    struct parcel parcels[PARCELS_MAX];
+    vrd_cap_t numbers[WORKERS][NUMBERS_MAX]; /* all that each process was ever given */
     uint32_t n_numbers[WORKERS];
 };
 
@@ -109,6 +124,7 @@ static struct worker_answer tell(struct history *h, uint32_t worker, struct work
 static void number_new(struct history *h, uint32_t worker, vrd_cap_t number)
 {
     REQUIRE(number != VRD_CAP_NONE && (int64_t)number > 0);
+    REQUIRE(h->n_numbers[worker] < NUMBERS_MAX);
     for (uint32_t i = 0; i < h->n_numbers[worker]; i++)
         REQUIRE(h->numbers[worker][i] != number);
     h->numbers[worker][h->n_numbers[worker]++] = number;
@@ -157,7 +173,8 @@ static uint32_t channel_senders(const struct history *h, uint32_t channel)
 
     for (uint32_t i = 0; i < h->n_caps; i++)
         n += h->caps[i].channel == channel &&
-             (h->caps[i].standing == STANDING_HELD || h->caps[i].standing == STANDING_INVITED);
+             (h->caps[i].standing == STANDING_HELD || h->caps[i].standing == STANDING_INVITED ||
+              h->caps[i].standing == STANDING_SENT);
     return n;
 }
 
@@ -201,6 +218,8 @@ static void cap_revoked(struct cap *cap)
         cap->standing = STANDING_VOID;
     else if (cap->standing == STANDING_HELD)
         cap->standing = STANDING_REVOKED;
+    else if (cap->standing == STANDING_SENT)
+        cap->standing = STANDING_LOST;
     cap->limit = cap->received;
 }
 
@@ -210,6 +229,129 @@ static void forget(void)
     for (uint32_t i = 0; i < now->n_caps; i++)
         if (now->caps[i].fd >= 0)
             close(now->caps[i].fd);
+}
+
+/* ---- what messages carry ----------------------------------------------------------------------------- */
+
+/* Up to `most` that this worker holds, whose owners are there, in any order; not `through`. */
+static struct parcel parcel_of(struct history *h, uint32_t worker, const struct cap *through,
+                               uint32_t most)
+{
+    struct parcel parcel = { 0 };
+
+    for (uint32_t i = 0; i < h->n_caps && parcel.n < most; i++) {
+        const struct cap *cap = &h->caps[i];
+
+        if (cap->standing == STANDING_HELD && cap->worker == worker && cap != through &&
+            h->channels[cap->channel].owned && dice(h, 4) == 0)
+            parcel.caps[parcel.n++] = i;
+    }
+    return parcel;
+}
+
+static struct worker_carried parcel_numbers(const struct history *h, const struct parcel *parcel)
+{
+    struct worker_carried carried = { .n = parcel->n };
+
+    for (uint32_t i = 0; i < parcel->n; i++)
+        carried.caps[i] = h->caps[parcel->caps[i]].number;
+    return carried;
+}
+
+/* Does its holder have the right to give all of it away? */
+static bool parcel_may_go(const struct history *h, const struct parcel *parcel)
+{
+    for (uint32_t i = 0; i < parcel->n; i++)
+        if (!(h->caps[parcel->caps[i]].rights & VRD_RIGHT_GRANT))
+            return false;
+    return true;
+}
+
+/* It has: what was derived from each is derived from its parent now, and what was sent still arrives. */
+static void parcel_gone(struct history *h, struct parcel *parcel)
+{
+    for (uint32_t i = 0; i < parcel->n; i++) {
+        struct cap *old = &h->caps[parcel->caps[i]];
+        const uint32_t new = cap_new(h, old, old->rights);
+
+        h->caps[new].parent = old->parent;
+        h->caps[new].standing = STANDING_SENT;
+        cap_gone(h, old);
+        parcel->caps[i] = new;
+    }
+}
+
+static void parcel_put(struct history *h, const struct parcel *parcel, struct worker_tag message)
+{
+    uint32_t i = 0;
+
+    while (h->parcels[i].n > 0)
+        REQUIRE(++i < PARCELS_MAX);
+    h->parcels[i] = *parcel;
+    h->parcels[i].message = message;
+}
+
+/* What came of one of them at its receiver, which was given `number`. */
+static void cap_arrived(struct history *h, struct cap *cap, uint32_t worker, vrd_cap_t number)
+{
+    const bool lost = cap->standing == STANDING_LOST;
+
+    if (number == VRD_CAP_NONE) {
+        REQUIRE(lost || !h->channels[cap->channel].owned);
+        cap_gone(h, cap);
+        return;
+    }
+    number_new(h, worker, number);
+    cap->standing = lost ? STANDING_REVOKED : STANDING_HELD;
+    cap->worker = worker;
+    cap->number = number;
+    cap->pid = h->workers[worker].pid;
+}
+
+/* All that a worker wants arrives, the rest is closed. */
+static void parcel_arrived(struct history *h, struct parcel *parcel, uint32_t worker,
+                           uint32_t wanted, const struct worker_carried *carried)
+{
+    REQUIRE_EQUAL(carried->n, parcel->n < wanted ? parcel->n : wanted);
+    for (uint32_t i = 0; i < parcel->n; i++)
+        if (i < wanted)
+            cap_arrived(h, &h->caps[parcel->caps[i]], worker, carried->caps[i]);
+        else
+            cap_gone(h, &h->caps[parcel->caps[i]]);
+    parcel->n = 0;
+}
+
+static struct parcel *parcel_with(struct history *h, struct worker_tag message)
+{
+    static struct parcel none;
+
+    none = (struct parcel){ 0 };
+    for (uint32_t i = 0; i < PARCELS_MAX; i++)
+        if (h->parcels[i].n > 0 && h->parcels[i].message.sender == message.sender &&
+            h->parcels[i].message.index == message.index)
+            return &h->parcels[i];
+    return &none;
+}
+
+/* Messages that cannot arrive any more: what they carried is closed. */
+static void parcels_lose(struct history *h)
+{
+    for (uint32_t i = 0; i < PARCELS_MAX; i++) {
+        struct parcel *parcel = &h->parcels[i];
+        const struct cap *through = &h->caps[parcel->message.sender];
+
+        if (parcel->n == 0 ||
+            (parcel->message.index >= through->received && parcel->message.index < through->limit))
+            continue;
+        for (uint32_t j = 0; j < parcel->n; j++)
+            cap_gone(h, &h->caps[parcel->caps[j]]);
+        parcel->n = 0;
+    }
+}
+
+static bool caps_left(const struct history *h)
+{
+    return h->n_caps + (WORKERS + 1) * VRD_MESSAGE_CAPS_MAX <= CAPS_MAX;
 }
 
 /* ---- steps ---------------------------------------------------------------------------------------------- */
@@ -350,18 +492,28 @@ static void step_send(struct history *h)
 {
     struct cap *cap = cap_any(h, dice(h, 8) == 0 ? STANDING_REVOKED : STANDING_HELD);
     const struct channel *channel;
+    struct parcel parcel = { 0 };
+    struct worker_tag tag;
     int64_t result;
 
     if (!cap)
         return;
     channel = &h->channels[cap->channel];
+    tag = (struct worker_tag){ (uint32_t)(cap - h->caps), cap->sent };
+    if (channel->owned && caps_left(h) && dice(h, 4) == 0)
+        parcel = parcel_of(h, cap->worker, cap, 1 + dice(h, VRD_MESSAGE_CAPS_MAX));
     result = tell(h, cap->worker,
                   (struct worker_order){ .op = WORKER_SEND,
                                          .cap = cap->number,
                                          .size = message_size(h),
-                                         .tag = { (uint32_t)(cap - h->caps), cap->sent },
+                                         .tag = tag,
+                                         .carried = parcel_numbers(h, &parcel),
                                          .fd = -1 })
                  .result;
+    if (!parcel_may_go(h, &parcel)) {
+        REQUIRE_EQUAL(result, VRD_ERR_PERMISSION_DENIED);
+        return;
+    }
     if (!channel->owned) { /* and where another revoked it before that, either */
         REQUIRE(result == 0 || result == VRD_ERR_PEER_GONE || result == VRD_ERR_CHANNEL_FULL ||
                 (cap->standing == STANDING_REVOKED && result == VRD_ERR_REVOKED));
@@ -377,9 +529,14 @@ static void step_send(struct history *h)
     }
     REQUIRE_EQUAL(result, 0);
     cap->limit = ++cap->sent;
+    if (parcel.n > 0) {
+        parcel_gone(h, &parcel);
+        parcel_put(h, &parcel, tag);
+    }
 }
 
-static void received(struct history *h, uint32_t channel, const struct worker_answer *answer)
+static void received(struct history *h, uint32_t channel, uint32_t wanted,
+                     const struct worker_answer *answer)
 {
     struct cap *cap = &h->caps[answer->tag.sender];
 
@@ -389,6 +546,8 @@ static void received(struct history *h, uint32_t channel, const struct worker_an
     REQUIRE_EQUAL(answer->tag.index, cap->received);
     REQUIRE_EQUAL(answer->badge, cap->badge);
     REQUIRE_EQUAL(answer->pid, cap->pid);
+    parcel_arrived(h, parcel_with(h, answer->tag), h->channels[channel].worker, wanted,
+                   &answer->carried);
     cap->received++;
 }
 
@@ -396,15 +555,17 @@ static void receive_one(struct history *h, struct channel *channel)
 {
     const uint32_t n = (uint32_t)(channel - h->channels);
     const bool some = channel_waiting(h, n) > 0;
+    const uint32_t wanted = dice(h, 4) == 0 ? dice(h, 4) : VRD_MESSAGE_CAPS_MAX;
     const struct worker_answer answer = tell(h, channel->worker,
                                              (struct worker_order){ .op = WORKER_RECEIVE,
                                                                     .cap = channel->number,
                                                                     .wait_ns = some ? WAIT_NS : 0,
+                                                                    .wanted = wanted,
                                                                     .fd = -1 });
 
     if (some) {
         REQUIRE_EQUAL(answer.result, 0);
-        received(h, n, &answer);
+        received(h, n, wanted, &answer);
     } else if (channel_senders(h, n) > 0) {
         REQUIRE_EQUAL(answer.result, VRD_ERR_CHANNEL_EMPTY);
     } else { /* the kernel may still be at it */
@@ -415,16 +576,23 @@ static void receive_one(struct history *h, struct channel *channel)
 static void step_create(struct history *h)
 {
     const uint32_t worker = dice(h, WORKERS), slots = 1 + dice(h, 6), n = h->n_channels;
+    const bool endpoint = dice(h, 2) == 0;
     struct worker_answer answer;
 
     if (n == CHANNELS_MAX || h->n_caps == CAPS_MAX)
         return;
-    answer = tell(h, worker, (struct worker_order){ .op = WORKER_CREATE, .size = slots, .fd = -1 });
+    answer = tell(h, worker,
+                  (struct worker_order){ .op = endpoint ? WORKER_CREATE_ENDPOINT : WORKER_CREATE,
+                                         .size = slots,
+                                         .fd = -1 });
     REQUIRE_EQUAL(answer.result, 0);
     number_new(h, worker, answer.cap);
     number_new(h, worker, answer.other);
-    h->channels[h->n_channels++] =
-        (struct channel){ .owned = true, .worker = worker, .slots = slots, .number = answer.other };
+    h->channels[h->n_channels++] = (struct channel){ .owned = true,
+                                                     .endpoint = endpoint,
+                                                     .worker = worker,
+                                                     .slots = slots,
+                                                     .number = answer.other };
     h->caps[h->n_caps++] = (struct cap){ .standing = STANDING_HELD,
                                          .worker = worker,
                                          .channel = n,
@@ -510,12 +678,8 @@ static void step_revoke(struct history *h)
 }
 
 /* By the owner: everything that could send. */
-static void step_revoke_all(struct history *h)
+static void revoke_all(struct history *h, struct channel *channel)
 {
-    struct channel *channel = channel_any(h);
-
-    if (!channel)
-        return;
     REQUIRE_EQUAL(
         tell(h, channel->worker,
              (struct worker_order){ .op = WORKER_REVOKE, .cap = channel->number, .fd = -1 })
@@ -524,6 +688,14 @@ static void step_revoke_all(struct history *h)
     for (uint32_t i = 0; i < h->n_caps; i++)
         if (&h->channels[h->caps[i].channel] == channel)
             cap_revoked(&h->caps[i]);
+}
+
+static void step_revoke_all(struct history *h)
+{
+    struct channel *channel = channel_any(h);
+
+    if (channel)
+        revoke_all(h, channel);
 }
 
 static void step_info(struct history *h)
@@ -543,8 +715,10 @@ static void step_info(struct history *h)
 /* A number from the past, or from nowhere. */
 static void step_forge(struct history *h)
 {
-    static const enum worker_op ops[] = { WORKER_SEND, WORKER_RECEIVE, WORKER_CLOSE, WORKER_REVOKE,
-                                          WORKER_INFO, WORKER_DERIVE,  WORKER_EXPORT };
+    static const enum worker_op ops[] = {
+        WORKER_SEND, WORKER_RECEIVE, WORKER_CLOSE,  WORKER_REVOKE,
+        WORKER_INFO, WORKER_DERIVE,  WORKER_EXPORT, WORKER_REPLY
+    };
     const uint32_t worker = dice(h, WORKERS);
     vrd_cap_t number = (uint64_t)dice(h, UINT32_MAX) << 20 | dice(h, 256);
 
@@ -576,12 +750,8 @@ static void channel_gone(struct channel *channel, struct history *h)
             h->caps[i].received = h->caps[i].limit;
 }
 
-static void step_close_channel(struct history *h)
+static void close_channel(struct history *h, struct channel *channel)
 {
-    struct channel *channel = channel_any(h);
-
-    if (!channel)
-        return;
     REQUIRE_EQUAL(
         tell(h, channel->worker,
              (struct worker_order){ .op = WORKER_CLOSE, .cap = channel->number, .fd = -1 })
@@ -590,10 +760,16 @@ static void step_close_channel(struct history *h)
     channel_gone(channel, h);
 }
 
-static void step_kill(struct history *h)
+static void step_close_channel(struct history *h)
 {
-    const uint32_t worker = dice(h, WORKERS);
+    struct channel *channel = channel_any(h);
 
+    if (channel)
+        close_channel(h, channel);
+}
+
+static void kill_one(struct history *h, uint32_t worker)
+{
     worker_kill(&h->workers[worker]);
     for (uint32_t i = 0; i < h->n_channels; i++)
         if (h->channels[i].owned && h->channels[i].worker == worker)
@@ -606,6 +782,360 @@ static void step_kill(struct history *h)
     worker_start(&h->workers[worker], forget);
 }
 
+static void step_kill(struct history *h)
+{
+    kill_one(h, dice(h, WORKERS));
+}
+
+/* ---- calls --------------------------------------------------------------------------------------------- */
+
+#define ANSWER_INDEX UINT32_MAX /* in the tag of an answer, whose sender is the caller */
+
+/* One call, of many at once. */
+struct call {
+    struct cap *cap;
+    bool waits;      /* its worker sleeps in it */
+    bool gone;       /* its worker was killed, or left at its deadline */
+    vrd_cap_t reply; /* at the server */
+    struct parcel parcel;
+};
+
+struct calls {
+    struct history *h;
+    struct channel *channel;
+    struct call all[WORKERS];
+    uint32_t n;
+    bool busy[WORKERS]; /* sleeps in a call */
+};
+
+static struct worker_order call_order(struct calls *calls, const struct call *call)
+{
+    struct history *h = calls->h;
+
+    return (struct worker_order){ .op = WORKER_CALL,
+                                  .cap = call->cap->number,
+                                  .size = message_size(h),
+                                  .tag = { (uint32_t)(call->cap - h->caps), call->cap->sent },
+                                  .carried = parcel_numbers(h, &call->parcel),
+                                  .wanted = VRD_MESSAGE_CAPS_MAX,
+                                  .wait_ns = call->gone ? SHORT_NS : WAIT_NS,
+                                  .fd = -1 };
+}
+
+/* What somebody has who can give it away. */
+static struct parcel parcel_to_give(struct history *h, uint32_t worker, const struct cap *through)
+{
+    struct parcel parcel = parcel_of(h, worker, through, dice(h, 3));
+
+    if (!parcel_may_go(h, &parcel))
+        parcel.n = 0;
+    return parcel;
+}
+
+static void call_begin(struct calls *calls, struct cap *cap)
+{
+    struct history *h = calls->h;
+    struct call *call = &calls->all[calls->n++];
+    struct worker_order order;
+
+    *call = (struct call){ .cap = cap, .gone = dice(h, 4) == 0 };
+    call->parcel = parcel_to_give(h, cap->worker, cap);
+    order = call_order(calls, call);
+    if (call->gone) { /* nobody answers yet */
+        REQUIRE_EQUAL(tell(h, cap->worker, order).result, VRD_ERR_TIMEOUT);
+    } else {
+        worker_tell(&h->workers[cap->worker], &order);
+        call->waits = calls->busy[cap->worker] = true;
+    }
+    parcel_gone(h, &call->parcel);
+    cap->sent++;
+}
+
+/* One for each worker that can. */
+static void calls_begin(struct calls *calls)
+{
+    struct history *h = calls->h;
+    const uint32_t n_caps = h->n_caps, server = calls->channel->worker;
+    bool had[WORKERS] = { false };
+
+    had[server] = true;
+    for (uint32_t i = 0; i < n_caps; i++) {
+        struct cap *cap = &h->caps[i];
+
+        if (cap->standing == STANDING_HELD && &h->channels[cap->channel] == calls->channel &&
+            !had[cap->worker]) {
+            had[cap->worker] = true;
+            call_begin(calls, cap);
+        }
+    }
+}
+
+static struct call *call_find(struct calls *calls, struct worker_tag tag)
+{
+    struct call *found = NULL;
+
+    for (uint32_t i = 0; i < calls->n; i++)
+        if (calls->all[i].reply == VRD_CAP_NONE &&
+            (uint32_t)(calls->all[i].cap - calls->h->caps) == tag.sender)
+            found = &calls->all[i];
+    return found;
+}
+
+static void calls_receive(struct calls *calls)
+{
+    struct history *h = calls->h;
+    const struct channel *channel = calls->channel;
+
+    for (uint32_t i = 0; i < calls->n; i++) {
+        const struct worker_answer answer = tell(h, channel->worker,
+                                                 (struct worker_order){ .op = WORKER_RECEIVE_CALL,
+                                                                        .cap = channel->number,
+                                                                        .wait_ns = WAIT_NS,
+                                                                        .wanted = 4,
+                                                                        .fd = -1 });
+        struct call *call = call_find(calls, answer.tag);
+
+        REQUIRE_EQUAL(answer.result, 0);
+        REQUIRE(call != NULL);
+        REQUIRE_EQUAL(answer.tag.index + 1, call->cap->sent);
+        REQUIRE_EQUAL(answer.badge, call->cap->badge);
+        REQUIRE_EQUAL(answer.pid, call->cap->pid);
+        number_new(h, channel->worker, answer.cap);
+        call->reply = answer.cap;
+        call->cap->received = call->cap->limit = call->cap->sent;
+        parcel_arrived(h, &call->parcel, channel->worker, 4, &answer.carried);
+    }
+}
+
+/* The caller wakes with this, if it is still there. */
+static struct worker_answer call_hear(struct calls *calls, struct call *call, int64_t result)
+{
+    struct history *h = calls->h;
+    struct worker_answer answer;
+
+    call->waits = calls->busy[call->cap->worker] = false;
+    answer = worker_hear(&h->workers[call->cap->worker]);
+    REQUIRE_EQUAL(answer.result, result);
+    if (result == 0) {
+        REQUIRE_EQUAL(answer.tag.sender, call->cap - h->caps);
+        REQUIRE_EQUAL(answer.tag.index, ANSWER_INDEX);
+    }
+    return answer;
+}
+
+static int64_t call_reply(struct calls *calls, const struct call *call, uint32_t worker,
+                          vrd_cap_t number, const struct parcel *parcel)
+{
+    struct history *h = calls->h;
+
+    return tell(h, worker,
+                (struct worker_order){ .op = WORKER_REPLY,
+                                       .cap = number,
+                                       .size = message_size(h),
+                                       .tag = { (uint32_t)(call->cap - h->caps), ANSWER_INDEX },
+                                       .carried = parcel_numbers(h, parcel),
+                                       .fd = -1 })
+        .result;
+}
+
+static void call_answer(struct calls *calls, struct call *call)
+{
+    struct history *h = calls->h;
+    const uint32_t server = calls->channel->worker;
+    struct parcel parcel = parcel_to_give(h, server, NULL);
+    const int64_t result = call_reply(calls, call, server, call->reply, &parcel);
+    struct worker_answer answer;
+
+    if (!call->waits) { /* the kernel may not have told that it is gone */
+        REQUIRE(result == VRD_ERR_TIMEOUT || result == VRD_ERR_PEER_GONE ||
+                (result == 0 && call->gone));
+        if (result != 0)
+            return;
+    }
+    REQUIRE_EQUAL(result, 0);
+    parcel_gone(h, &parcel);
+    if (!call->waits) {
+        for (uint32_t i = 0; i < parcel.n; i++)
+            cap_gone(h, &h->caps[parcel.caps[i]]);
+        return;
+    }
+    answer = call_hear(calls, call, 0);
+    parcel_arrived(h, &parcel, call->cap->worker, 4, &answer.carried);
+}
+
+static void call_drop(struct calls *calls, struct call *call)
+{
+    REQUIRE_EQUAL(tell(calls->h, calls->channel->worker,
+                       (struct worker_order){ .op = WORKER_CLOSE, .cap = call->reply, .fd = -1 })
+                      .result,
+                  0);
+    if (call->waits)
+        call_hear(calls, call, VRD_ERR_PEER_GONE);
+}
+
+/* By which the server can reach somebody who is not busy. NULL: none. */
+static struct cap *call_way(struct calls *calls)
+{
+    struct history *h = calls->h;
+
+    for (uint32_t i = 0; i < h->n_caps; i++) {
+        struct cap *cap = &h->caps[i];
+        const struct channel *channel = &h->channels[cap->channel];
+
+        if (cap->standing == STANDING_HELD && cap->worker == calls->channel->worker &&
+            channel->owned && channel != calls->channel && !calls->busy[channel->worker])
+            return cap;
+    }
+    return NULL;
+}
+
+/* The reply capability goes to somebody else, who answers, or drops it, or dies. */
+static void call_move(struct calls *calls, struct call *call)
+{
+    struct history *h = calls->h;
+    struct cap *way = call_way(calls);
+    const struct parcel nothing = { 0 };
+    struct worker_answer answer;
+    struct channel *channel;
+
+    if (!way) {
+        call_answer(calls, call);
+        return;
+    }
+    channel = &h->channels[way->channel];
+    while (channel_waiting(h, way->channel) > 0)
+        receive_one(h, channel);
+    answer = tell(h, way->worker,
+                  (struct worker_order){ .op = WORKER_SEND,
+                                         .cap = way->number,
+                                         .size = 8,
+                                         .tag = { (uint32_t)(way - h->caps), way->sent },
+                                         .carried = { .n = 1, .caps = { call->reply } },
+                                         .fd = -1 });
+    REQUIRE_EQUAL(answer.result, 0);
+    REQUIRE_EQUAL(call_reply(calls, call, calls->channel->worker, call->reply, &nothing),
+                  VRD_ERR_INVALID_CAPABILITY);
+    answer = tell(h, channel->worker,
+                  (struct worker_order){ .op = WORKER_RECEIVE,
+                                         .cap = channel->number,
+                                         .wait_ns = WAIT_NS,
+                                         .wanted = 1,
+                                         .fd = -1 });
+    REQUIRE_EQUAL(answer.result, 0);
+    REQUIRE_EQUAL(answer.carried.n, 1);
+    number_new(h, channel->worker, answer.carried.caps[0]);
+    way->received = way->limit = ++way->sent;
+    if (dice(h, 4) == 0 && channel->worker != calls->channel->worker) {
+        kill_one(h, channel->worker);
+        if (call->waits)
+            call_hear(calls, call, VRD_ERR_PEER_GONE);
+        return;
+    }
+    if (dice(h, 4) == 0) {
+        tell(h, channel->worker,
+             (struct worker_order){ .op = WORKER_CLOSE, .cap = answer.carried.caps[0], .fd = -1 });
+        if (call->waits)
+            call_hear(calls, call, VRD_ERR_PEER_GONE);
+        return;
+    }
+    REQUIRE_EQUAL(call_reply(calls, call, channel->worker, answer.carried.caps[0], &nothing), 0);
+    if (call->waits)
+        call_hear(calls, call, 0);
+}
+
+static void call_kill(struct calls *calls, struct call *call)
+{
+    const uint32_t worker = call->cap->worker;
+
+    if (call->waits) {
+        call->waits = calls->busy[worker] = false;
+        call->gone = true;
+        kill_one(calls->h, worker);
+    }
+    call_answer(calls, call);
+}
+
+static void call_end(struct calls *calls, struct call *call)
+{
+    switch (dice(calls->h, 8)) {
+    case 0:
+        call_drop(calls, call);
+        break;
+    case 1:
+    case 2:
+        call_move(calls, call);
+        break;
+    case 3:
+        call_kill(calls, call);
+        break;
+    default:
+        call_answer(calls, call);
+        break;
+    }
+}
+
+/* All that wait are told at once. */
+static void calls_fail(struct calls *calls, int64_t result)
+{
+    for (uint32_t i = 0; i < calls->n; i++)
+        if (calls->all[i].waits)
+            call_hear(calls, &calls->all[i], result);
+}
+
+static void calls_end(struct calls *calls)
+{
+    struct history *h = calls->h;
+    const struct parcel nothing = { 0 };
+    struct channel *channel = calls->channel;
+
+    switch (dice(h, 12)) {
+    case 0:
+        close_channel(h, channel);
+        calls_fail(calls, VRD_ERR_PEER_GONE);
+        for (uint32_t i = 0; i < calls->n; i++)
+            REQUIRE_EQUAL(
+                call_reply(calls, &calls->all[i], channel->worker, calls->all[i].reply, &nothing),
+                VRD_ERR_INVALID_CAPABILITY);
+        break;
+    case 1:
+        kill_one(h, channel->worker);
+        calls_fail(calls, VRD_ERR_PEER_GONE);
+        break;
+    case 2:
+        revoke_all(h, channel);
+        calls_fail(calls, VRD_ERR_REVOKED);
+        for (uint32_t i = 0; i < calls->n; i++)
+            REQUIRE_EQUAL(
+                call_reply(calls, &calls->all[i], channel->worker, calls->all[i].reply, &nothing),
+                VRD_ERR_REVOKED);
+        break;
+    default: /* in any order */
+        while (calls->n > 0) {
+            const uint32_t i = dice(h, calls->n);
+            struct call call = calls->all[i];
+
+            calls->all[i] = calls->all[--calls->n];
+            call_end(calls, &call);
+        }
+        break;
+    }
+}
+
+/* Several processes call at once. */
+static void step_calls(struct history *h)
+{
+    struct calls calls = { .h = h, .channel = channel_any(h) };
+    const struct channel *channel = calls.channel;
+
+    if (!channel || !channel->endpoint || !caps_left(h))
+        return;
+    while (channel_waiting(h, (uint32_t)(channel - h->channels)) > 0)
+        receive_one(h, calls.channel);
+    calls_begin(&calls);
+    calls_receive(&calls);
+    calls_end(&calls);
+}
+
 /* ---- histories --------------------------------------------------------------------------------------------- */
 
 static const struct {
@@ -616,6 +1146,7 @@ static const struct {
     { step_import_void, 2 }, { step_send, 60 },    { step_receive, 50 },      { step_burst, 2 },
     { step_close, 5 },       { step_revoke, 4 },   { step_revoke_all, 1 },    { step_info, 4 },
     { step_forge, 6 },       { step_withdraw, 1 }, { step_close_channel, 1 }, { step_kill, 1 },
+    { step_calls, 6 },
 };
 
 static void history_step(struct history *h)
@@ -628,6 +1159,7 @@ static void history_step(struct history *h)
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         if (n < steps[i].weight) {
             steps[i].step(h);
+            parcels_lose(h);
             return;
         }
         n -= steps[i].weight;
@@ -656,11 +1188,13 @@ static void history_end(struct history *h)
 
         if (!h->channels[i].owned)
             continue;
-        answer = tell(
-            h, h->channels[i].worker,
-            (struct worker_order){
-                .op = WORKER_RECEIVE, .cap = h->channels[i].number, .wait_ns = WAIT_NS, .fd = -1 });
-        REQUIRE_EQUAL(answer.result, VRD_ERR_PEER_GONE);
+        answer = tell(h, h->channels[i].worker,
+                      (struct worker_order){ .op = WORKER_RECEIVE,
+                                             .cap = h->channels[i].number,
+                                             .wait_ns = h->channels[i].endpoint ? 0 : WAIT_NS,
+                                             .fd = -1 });
+        REQUIRE_EQUAL(answer.result, /* an endpoint's owner could send */
+                      h->channels[i].endpoint ? VRD_ERR_CHANNEL_EMPTY : VRD_ERR_PEER_GONE);
         tell(h, h->channels[i].worker,
              (struct worker_order){ .op = WORKER_CLOSE, .cap = h->channels[i].number, .fd = -1 });
     }

@@ -35,26 +35,78 @@ static struct worker_tag message_check(const uint8_t *data, size_t size)
 
 /* ---- in the worker ------------------------------------------------------------------------------- */
 
+static struct vrd_message message_with(const struct worker_order *order, struct worker_tag tag,
+                                       uint8_t data[MESSAGE_MAX])
+{
+    struct vrd_message message = { .data = data, .len = order->size, .n_caps = order->carried.n };
+
+    message_fill(data, order->size, tag);
+    memcpy(message.caps, order->carried.caps, sizeof message.caps);
+    return message;
+}
+
+static void message_tell(const struct vrd_message *message, struct worker_answer *answer)
+{
+    answer->tag = message_check(message->data, message->len);
+    answer->badge = message->badge;
+    answer->pid = message->source.pid;
+    answer->carried.n = message->n_caps;
+    memcpy(answer->carried.caps, message->caps, sizeof message->caps);
+}
+
 static int order_send(const struct worker_order *order, struct worker_tag tag, int64_t wait_ns)
 {
     uint8_t data[MESSAGE_MAX];
+    const struct vrd_message message = message_with(order, tag, data);
 
-    message_fill(data, order->size, tag);
-    return vrd_send_timed(order->cap, data, order->size, wait_ns);
+    return order->carried.n > 0 ? vrd_send_message(order->cap, &message, wait_ns)
+                                : vrd_send_timed(order->cap, data, order->size, wait_ns);
 }
 
-static int order_receive(vrd_cap_t cap, int64_t wait_ns, struct worker_answer *answer)
+static int order_receive(const struct worker_order *order, int64_t wait_ns,
+                         struct worker_answer *answer)
 {
     uint8_t data[MESSAGE_MAX];
-    struct vrd_message message = { .data = data, .size = sizeof data };
-    const int result = vrd_receive_message(cap, &message, wait_ns);
+    struct vrd_message message = { .data = data, .size = sizeof data, .max_caps = order->wanted };
+    const int result = order->op == WORKER_RECEIVE_CALL
+                           ? vrd_receive_call(order->cap, &message, &answer->cap, wait_ns)
+                           : vrd_receive_message(order->cap, &message, wait_ns);
 
-    if (result < 0)
-        return result;
-    answer->tag = message_check(data, message.len);
-    answer->badge = message.badge;
-    answer->pid = message.source.pid;
-    return 0;
+    if (result == 0)
+        message_tell(&message, answer);
+    return result;
+}
+
+static int order_call(const struct worker_order *order, struct worker_answer *answer)
+{
+    uint8_t data[MESSAGE_MAX], buf[MESSAGE_MAX];
+    const struct vrd_message message = message_with(order, order->tag, data);
+    struct vrd_message reply = { .data = buf, .size = sizeof buf, .max_caps = order->wanted };
+    const int result = vrd_call_message(order->cap, &message, &reply, order->wait_ns);
+
+    if (result == 0)
+        message_tell(&reply, answer);
+    return result;
+}
+
+static int order_reply(const struct worker_order *order)
+{
+    uint8_t data[MESSAGE_MAX];
+    const struct vrd_message message = message_with(order, order->tag, data);
+
+    return vrd_reply_message(order->cap, &message);
+}
+
+static int order_create_endpoint(const struct worker_order *order, struct worker_answer *answer)
+{
+    const struct vrd_channel_options options = { .slots = order->size };
+    uint64_t id;
+    const int result = vrd_endpoint_create_with(&options, &id, &answer->other);
+
+    return result < 0
+               ? result
+               : vrd_cap_derive(answer->other, VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE,
+                                &answer->cap);
 }
 
 static int order_send_many(const struct worker_order *order)
@@ -76,7 +128,7 @@ static int order_receive_many(const struct worker_order *order, struct worker_an
 
     memset(next, 0, sizeof next);
     for (uint32_t i = 0; i < order->count; i++) {
-        const int result = order_receive(order->cap, LONG_NS, answer);
+        const int result = order_receive(order, LONG_NS, answer);
 
         if (result < 0)
             return result;
@@ -105,6 +157,8 @@ static int64_t order_carry_out(const struct worker_order *order, struct worker_a
     switch (order->op) {
     case WORKER_CREATE:
         return vrd_channel_create(order->size, &answer->cap, &answer->other);
+    case WORKER_CREATE_ENDPOINT:
+        return order_create_endpoint(order, answer);
     case WORKER_DERIVE:
         return order->badge != 0
                    ? vrd_cap_derive_badged(order->cap, order->rights, order->badge, &answer->cap)
@@ -122,7 +176,12 @@ static int64_t order_carry_out(const struct worker_order *order, struct worker_a
     case WORKER_SEND:
         return order_send(order, order->tag, 0);
     case WORKER_RECEIVE:
-        return order_receive(order->cap, order->wait_ns, answer);
+    case WORKER_RECEIVE_CALL:
+        return order_receive(order, order->wait_ns, answer);
+    case WORKER_CALL:
+        return order_call(order, answer);
+    case WORKER_REPLY:
+        return order_reply(order);
     case WORKER_SEND_MANY:
         return order_send_many(order);
     case WORKER_RECEIVE_MANY:

@@ -12,15 +12,19 @@
 #include <veridian/ipc.h>
 
 enum worker_op {
-    WORKER_CREATE, /* size: slots; cap: sends, other: receives                       */
-    WORKER_DERIVE, /* rights, badge; cap                                             */
-    WORKER_EXPORT, /* rights; a descriptor                                           */
-    WORKER_IMPORT, /* a descriptor; cap                                              */
+    WORKER_CREATE,          /* size: slots; cap: sends, other: receives                       */
+    WORKER_CREATE_ENDPOINT, /* size: slots; cap: derived from other, with all rights but to receive */
+    WORKER_DERIVE,          /* rights, badge; cap                                             */
+    WORKER_EXPORT,          /* rights; a descriptor                                           */
+    WORKER_IMPORT,          /* a descriptor; cap                                              */
     WORKER_CLOSE,
     WORKER_REVOKE,
     WORKER_INFO,         /* rights, badge                                                  */
-    WORKER_SEND,         /* tag; one message, without waiting                              */
-    WORKER_RECEIVE,      /* wait_ns; tag, badge, pid                                       */
+    WORKER_SEND,         /* tag, carried; one message, without waiting                     */
+    WORKER_RECEIVE,      /* wait_ns, wanted; tag, badge, pid, carried                      */
+    WORKER_CALL,         /* wait_ns, tag, carried; tag of the answer, carried              */
+    WORKER_RECEIVE_CALL, /* wait_ns, wanted; tag, badge, pid, carried; cap: to answer with */
+    WORKER_REPLY,        /* tag, carried                                                   */
     WORKER_SEND_MANY,    /* tag: of the first; count; waits                                */
     WORKER_RECEIVE_MANY, /* count; waits; checks that each sender's are in order           */
     WORKER_QUIT,         /* when all is closed: looks for leaks, and ends                  */
@@ -32,6 +36,12 @@ struct worker_tag {
     uint32_t index;
 };
 
+/* Capabilities that travel with a message. */
+struct worker_carried {
+    uint32_t n;
+    vrd_cap_t caps[VRD_MESSAGE_CAPS_MAX];
+};
+
 struct worker_order {
     enum worker_op op;
     vrd_cap_t cap;
@@ -41,7 +51,9 @@ struct worker_order {
     int64_t wait_ns;
     struct worker_tag tag;
     uint32_t count;
-    int fd; /* in this process; -1: none */
+    struct worker_carried carried;
+    uint32_t wanted; /* of what came with a message */
+    int fd;          /* in this process; -1: none */
 };
 
 struct worker_answer {
@@ -51,6 +63,7 @@ struct worker_answer {
     pid_t pid;
     uint64_t badge;
     struct worker_tag tag;
+    struct worker_carried carried;
     int fd; /* in this process; -1: none */
 };
 
