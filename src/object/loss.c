@@ -26,6 +26,11 @@ enum vrd_loss loss_of_cause(uint8_t cause)
     }
 }
 
+bool loss_is_revocation(uint16_t cause)
+{
+    return cause == NOTICE_REVOKED || cause == NOTICE_PARENT_REVOKED || cause == NOTICE_POLICY;
+}
+
 void loss_note(struct port *port, enum vrd_loss loss)
 {
     if (port->loss != VRD_LOSS_NONE || loss == VRD_LOSS_NONE)

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <veridian/capability.h>
@@ -14,6 +15,9 @@ struct port;
 
 /* What a notice's cause (enum notice_cause) means for whoever is told. */
 enum vrd_loss loss_of_cause(uint8_t cause);
+
+/* Does it say that the right was taken back, by whomever? */
+bool loss_is_revocation(uint16_t cause);
 
 /* The capability is lost for good. Only the first time counts. */
 void loss_note(struct port *port, enum vrd_loss loss);

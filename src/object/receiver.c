@@ -13,6 +13,7 @@
 #include "object/borrower.h"
 #include "object/control.h"
 #include "object/link.h"
+#include "object/loss.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/relay.h"
@@ -209,7 +210,7 @@ static void receiver_retire(struct port *port, struct link *link, enum notice_ca
     struct receiver *rx = &port->receiver;
 
     receiver_deactivate(rx, link);
-    reply_forget(rx, link, cause == NOTICE_REVOKED ? VRD_ERR_REVOKED : VRD_ERR_PEER_GONE);
+    reply_forget(rx, link, loss_is_revocation(cause) ? VRD_ERR_REVOKED : VRD_ERR_PEER_GONE);
     if (rx->oversize == link)
         rx->oversize = NULL;
     control_lock();

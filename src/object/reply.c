@@ -207,7 +207,7 @@ int reply_send(struct port *port, struct pending_call *call, const struct ring_m
     if (!link)
         return error;
     if (link->ending)
-        r = VRD_ERR_PEER_GONE;
+        r = __atomic_load_n(&link->revoked, __ATOMIC_RELAXED) ? VRD_ERR_REVOKED : VRD_ERR_PEER_GONE;
     else if (message->len > port->max_message)
         r = VRD_ERR_MESSAGE_TOO_LARGE;
     else if (!message->data && message->len > 0)

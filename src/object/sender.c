@@ -69,16 +69,9 @@ static int frame_send(int fd, const struct frame *frame, const int *fds, size_t 
 
 static int cause_error(uint16_t cause)
 {
-    switch (cause) {
-    case NOTICE_REVOKED:
-    case NOTICE_PARENT_REVOKED:
-    case NOTICE_POLICY:
+    if (loss_is_revocation(cause))
         return VRD_ERR_REVOKED;
-    case NOTICE_CORRUPT:
-        return VRD_ERR_PEER_CORRUPT;
-    default:
-        return VRD_ERR_PEER_GONE;
-    }
+    return cause == NOTICE_CORRUPT ? VRD_ERR_PEER_CORRUPT : VRD_ERR_PEER_GONE;
 }
 
 /*

@@ -126,6 +126,36 @@ static void test_server_ends(void **state)
     }
 }
 
+/* From whom it was derived makes no difference to either side. */
+static void test_rights_are_taken_back(void **state)
+{
+    const vrd_cap_t cap = endpoint_new();
+    struct vrd_message request = { 0 };
+    struct caller callers[3];
+    vrd_cap_t replies[3], rights[3];
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++)
+        EXPECT(vrd_cap_derive(i == 0 ? cap : rights[i - 1], VRD_RIGHT_SEND | VRD_RIGHT_GRANT,
+                              &rights[i]),
+               0);
+    for (size_t i = 0; i < 3; i++) {
+        uint8_t data[200];
+
+        callers_start(&callers[i], 1, rights[i]);
+        request = (struct vrd_message){ .data = data, .size = sizeof data };
+        EXPECT(vrd_receive_call(cap, &request, &replies[i], VRD_FOREVER), 0);
+    }
+    EXPECT(vrd_cap_revoke(cap), 0);
+    for (size_t i = 0; i < 3; i++) {
+        callers_join(&callers[i], 1);
+        EXPECT(callers[i].result, VRD_ERR_REVOKED);
+        EXPECT(vrd_reply(replies[i], "x", 1), VRD_ERR_REVOKED);
+        EXPECT(vrd_cap_close(rights[i]), 0);
+    }
+    EXPECT(vrd_cap_close(cap), 0);
+}
+
 /* The server's end in the callers' own process: the number that they call is closed. */
 static void test_own_endpoint_is_closed(void **state)
 {
@@ -254,6 +284,7 @@ static void test_child_inherits_no_calls(void **state)
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST_TIMEOUT(test_server_ends, 60),
+                     SUPPORT_TEST(test_rights_are_taken_back),
                      SUPPORT_TEST(test_own_endpoint_is_closed),
                      SUPPORT_TEST(test_capability_is_closed_under_callers),
                      SUPPORT_TEST(test_client_is_killed),

@@ -460,6 +460,33 @@ static void step_import(struct history *h)
     cap->pid = h->workers[worker].pid;
 }
 
+/* Somebody lets somebody else send. */
+static void step_share(struct history *h)
+{
+    struct cap *cap = cap_any(h, STANDING_HELD);
+    const uint32_t worker = dice(h, WORKERS);
+    struct worker_answer answer;
+    struct cap *shared;
+
+    if (!cap || !(cap->rights & VRD_RIGHT_GRANT) || !h->channels[cap->channel].owned ||
+        !caps_left(h))
+        return;
+    answer = tell(h, cap->worker,
+                  (struct worker_order){
+                      .op = WORKER_EXPORT, .cap = cap->number, .rights = cap->rights, .fd = -1 });
+    REQUIRE_EQUAL(answer.result, 0);
+    shared = &h->caps[cap_new(h, cap, cap->rights)];
+    shared->worker = worker;
+    shared->pid = h->workers[worker].pid;
+    shared->fd = answer.fd;
+    answer = tell(h, worker, (struct worker_order){ .op = WORKER_IMPORT, .fd = answer.fd });
+    REQUIRE_EQUAL(answer.result, 0);
+    close(shared->fd);
+    shared->fd = -1;
+    shared->number = answer.cap;
+    number_new(h, worker, answer.cap);
+}
+
 static void step_withdraw(struct history *h)
 {
     struct cap *cap = cap_any(h, STANDING_INVITED);
@@ -500,7 +527,7 @@ static void step_send(struct history *h)
         return;
     channel = &h->channels[cap->channel];
     tag = (struct worker_tag){ (uint32_t)(cap - h->caps), cap->sent };
-    if (channel->owned && caps_left(h) && dice(h, 4) == 0)
+    if (channel->owned && caps_left(h) && dice(h, 2) == 0)
         parcel = parcel_of(h, cap->worker, cap, 1 + dice(h, VRD_MESSAGE_CAPS_MAX));
     result = tell(h, cap->worker,
                   (struct worker_order){ .op = WORKER_SEND,
@@ -1121,13 +1148,30 @@ static void calls_end(struct calls *calls)
     }
 }
 
+/* One that somebody else could call; NULL: none. */
+static struct channel *endpoint_any(struct history *h)
+{
+    struct channel *found = NULL;
+    uint32_t seen = 0;
+
+    for (uint32_t i = 0; i < h->n_caps; i++) {
+        const struct cap *cap = &h->caps[i];
+        struct channel *channel = &h->channels[cap->channel];
+
+        if (cap->standing == STANDING_HELD && channel->endpoint && channel->owned &&
+            cap->worker != channel->worker && dice(h, ++seen) == 0)
+            found = channel;
+    }
+    return found;
+}
+
 /* Several processes call at once. */
 static void step_calls(struct history *h)
 {
-    struct calls calls = { .h = h, .channel = channel_any(h) };
+    struct calls calls = { .h = h, .channel = endpoint_any(h) };
     const struct channel *channel = calls.channel;
 
-    if (!channel || !channel->endpoint || !caps_left(h))
+    if (!channel || !caps_left(h))
         return;
     while (channel_waiting(h, (uint32_t)(channel - h->channels)) > 0)
         receive_one(h, calls.channel);
@@ -1142,11 +1186,11 @@ static const struct {
     void (*step)(struct history *h);
     uint32_t weight;
 } steps[] = {
-    { step_create, 3 },      { step_derive, 10 },  { step_export, 12 },       { step_import, 12 },
+    { step_create, 4 },      { step_derive, 10 },  { step_export, 12 },       { step_import, 12 },
     { step_import_void, 2 }, { step_send, 60 },    { step_receive, 50 },      { step_burst, 2 },
     { step_close, 5 },       { step_revoke, 4 },   { step_revoke_all, 1 },    { step_info, 4 },
     { step_forge, 6 },       { step_withdraw, 1 }, { step_close_channel, 1 }, { step_kill, 1 },
-    { step_calls, 6 },
+    { step_calls, 8 },       { step_share, 15 },
 };
 
 static void history_step(struct history *h)
