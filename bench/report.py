@@ -11,14 +11,15 @@ import json
 import sys
 
 REFERENCES = ["bare", "bare ring", "ck_ring", "boost spsc_queue", "pipe", "unix stream", "unix seqpacket",
-              "posix mq", "sysv msg", "eventfd + shm", "zeromq"]
-HEADERS = ["bare", "ring", "ck_ring", "boost", "pipe", "u-stream", "u-seqp", "posixmq", "sysvmsg", "eventfd", "zeromq"]
+              "posix mq", "sysv msg", "eventfd + shm", "zeromq", "vmsplice", "memfd", "iceoryx"]
+HEADERS = ["bare", "ring", "ck_ring", "boost", "pipe", "u-stream", "u-seqp", "posixmq", "sysvmsg", "eventfd", "zeromq", "vmsplice", "memfd", "iceoryx"]
 # What counts as bare where the hand-off itself is not the measure.
 BARE = {"throughput": "bare ring", "throughput_fresh": "bare ring", "wakeup": "bare futex",
         "one_cpu": "bare futex"}
 STATES = ["near", "nearest", "far", "one_cpu"]
 ENOUGH_ROUNDS = 3
 AERON_4K_MILLION_PER_S = 2.1
+LENT_MORE_NS = 50
 
 
 def load(paths):
@@ -141,6 +142,10 @@ def build(results):
         compare(table, results, f"throughput_fresh/{size}", f"stream, just written, {size} B", rate=True)
     compare(table, results, "wakeup/64", "wake a sleeper, other CPU", target="bare", bound=1.10)
     compare(table, results, "one_cpu/64", "round trip on one CPU", target="pipe", bound=0.6)
+    for size in (4096, 65536, 1 << 20, 4 << 20):
+        compare(table, results, f"zero_copy/{size}", f"lent, 64 B back, {size} B", target="iceoryx", bound=1)
+        compare(table, results, f"zero_copy/{size}", f"copied, 64 B back, {size} B", ours="copied")
+    add_flat(table, results)
     add_aeron(table, results)
     add_fan_in(table, results.get("fan_in/64", {}), "1 links", "round trip")
     add_fan_in(table, results.get("call_fan_in/64", {}), "veridian", "call and reply")
@@ -156,6 +161,18 @@ def add_aeron(table, results):
             rate, floor = 1e3 / series[state]["ns"], 2 * AERON_4K_MILLION_PER_S
             table.add("stream, 4096 B", f"{rate:.1f} M/s", {}, f">= {floor:g} M/s", rate >= floor, state)
             return
+
+
+def add_flat(table, results):
+    """What is lent costs the same at any size: the first and the last line, and a page of each, apart."""
+    small = results.get("zero_copy/64", {}).get("veridian", {})
+    for size in (4096, 65536, 1 << 20, 4 << 20, 64 << 20, 1 << 30):
+        series = results.get(f"zero_copy/{size}", {}).get("veridian", {})
+        state = pick_state(series, small)
+        if state:
+            more = series[state]["ns"] - 1.1 * small[state]["ns"]
+            table.add(f"lent, {size} B", time_text(series[state]["ns"]), {},
+                      f"<= 1.1 x 64 B + {LENT_MORE_NS} ns: + {more:.0f}", more <= LENT_MORE_NS, state)
 
 
 def add_fan_in(table, group, alone, what):

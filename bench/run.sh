@@ -22,7 +22,7 @@ parts=$(mktemp -d)
 trap 'rm -rf "$parts"' EXIT
 files=
 failed=
-for program in latency throughput wakeup fan_in call setup; do
+for program in latency throughput wakeup fan_in call setup zero_copy; do
     echo "running $program" >&2
     arguments="--benchmark_out=$parts/$program.json --benchmark_out_format=json"
     [ $program = setup ] || arguments="$arguments $quick"

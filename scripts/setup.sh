@@ -9,7 +9,8 @@ set -euo pipefail
 
 packages=(build-essential cmake libnuma-dev liburing-dev ninja-build pkg-config)
 if [ "${1-}" = --tests ]; then
-    packages+=(clang clang-format clang-tidy cppcheck libbenchmark-dev libboost-dev libck-dev libzmq3-dev
+    packages+=(clang clang-format clang-tidy cppcheck iceoryx libbenchmark-dev libboost-dev libck-dev
+        libiceoryx-posh-dev libzmq3-dev
         libclang-rt-14-dev libcmocka-dev libuv1-dev llvm python3 spin)
 fi
 

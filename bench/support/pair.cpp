@@ -137,8 +137,11 @@ void Pair::child_main(int cpu)
         for (uint32_t seen = 1;; seen++) {
             while (control_->order.load(std::memory_order_acquire) != seen)
                 idle(); // partner: order
-            if (control_->command == Command::LEAVE)
+            if (control_->command == Command::LEAVE) {
+                for (auto &transport : transports_)
+                    transport->leave_child();
                 _exit(0);
+            }
             const Switches before = switches_now();
             child_obey();
             control_->switches = switches_now() - before;

@@ -103,6 +103,11 @@ class Transport {
     {
     }
 
+    // Before the child goes away without any destructor.
+    virtual void leave_child()
+    {
+    }
+
     // n round trips; the parent's samples are ticks a round trip.
     virtual void ping(uint64_t n, uint64_t *samples) = 0;
     virtual void pong(uint64_t n) = 0;
