@@ -21,10 +21,22 @@ VRD_BEGIN_DECLS
 
 #define VRD_INIT_NO_THREAD (UINT64_C(1) << 0)
 
-/* `reserved` must be zero. */
+/*
+ * What one other process may have this one keep for it, as the receiver of its messages and as the maker of
+ * regions. Who wants more is refused, and nobody else is concerned: the link or capability that would be too
+ * much, or the link for whose messages it was, ends REVOKED (its vrd_loss is POLICY).
+ *
+ * 0 is the default: no limit but its share. A process may have 7/8 of the descriptors (RLIMIT_NOFILE),
+ * of the mappings (60000) and of the machine's memory, and always at most seven times what is left of each;
+ * a user of another uid, with all processes, as much as is left; one of our own uid 15 times that.
+ */
 struct vrd_init_options {
-    uint64_t flags; /* VRD_INIT_* */
-    uint64_t reserved[15];
+    uint64_t flags;            /* VRD_INIT_*                                            */
+    uint64_t peer_links;       /* live links                                            */
+    uint64_t peer_descriptors; /* 2 for each link, 1 for each capability not in use     */
+    uint64_t peer_bytes;       /* of memory that is mapped: rings (8 KiB and up a link),
+                                  large messages, loans                                 */
+    uint64_t reserved[12];     /* must be zero                                          */
 };
 
 /*

@@ -5,10 +5,16 @@
 
 #include "base/error.h"
 #include "base/macro.h"
+#include "cap/account.h"
 #include "object/control.h"
 #include "object/peer.h"
 #include "object/reactor.h"
 #include "object/ready.h"
+
+static void init_quota(enum account_kind kind, uint64_t most)
+{
+    account_set_quota(kind, most > 0 ? most : UINT64_MAX);
+}
 
 int vrd_init(const struct vrd_init_options *options)
 {
@@ -22,6 +28,9 @@ int vrd_init(const struct vrd_init_options *options)
         return VRD_ERR_RESOURCE_BUSY;
     if (options && (options->flags & VRD_INIT_NO_THREAD))
         reactor_set_threadless();
+    init_quota(ACCOUNT_LINKS, options ? options->peer_links : 0);
+    init_quota(ACCOUNT_DESCRIPTORS, options ? options->peer_descriptors : 0);
+    init_quota(ACCOUNT_BYTES, options ? options->peer_bytes : 0);
     return control_ready();
 }
 

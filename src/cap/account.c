@@ -18,6 +18,12 @@ struct account {
 
 static struct list users = { &users, &users };
 static uint64_t total[ACCOUNT_KINDS];
+static uint64_t quotas[ACCOUNT_KINDS] = { UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+
+void account_set_quota(enum account_kind kind, uint64_t most)
+{
+    quotas[kind] = most;
+}
 
 static struct account *account_find(struct list *among, struct account *parent, uint32_t id)
 {
@@ -64,17 +70,26 @@ void account_close(struct account *account)
 
 static uint64_t account_limit(enum account_kind kind)
 {
-    return kind == ACCOUNT_DESCRIPTORS ? fd_limit() : ACCOUNT_MAPPINGS_MAX;
+    switch (kind) {
+    case ACCOUNT_DESCRIPTORS:
+        return fd_limit();
+    case ACCOUNT_MAPPINGS:
+        return ACCOUNT_MAPPINGS_MAX;
+    case ACCOUNT_BYTES:
+        return process_memory_limit();
+    default:
+        return ACCOUNT_LINKS_MAX;
+    }
 }
 
-bool account_allows(const struct account *account, enum account_kind kind, uint32_t n)
+bool account_allows(const struct account *account, enum account_kind kind, uint64_t n)
 {
     uint64_t limit, left, share;
 
     if (!account)
         return true;
     limit = account_limit(kind);
-    if (total[kind] + n > limit)
+    if (n > limit || total[kind] + n > limit || account->used[kind] + n > quotas[kind])
         return false;
     left = limit - total[kind] - n;
     share = account->parent->id == process_user() ? ACCOUNT_USER_SHARE : 1;
@@ -82,7 +97,7 @@ bool account_allows(const struct account *account, enum account_kind kind, uint3
            account->parent->used[kind] + n <= share * left;
 }
 
-void account_charge(struct account *account, enum account_kind kind, uint32_t n)
+void account_charge(struct account *account, enum account_kind kind, uint64_t n)
 {
     if (!account)
         return;
@@ -91,7 +106,7 @@ void account_charge(struct account *account, enum account_kind kind, uint32_t n)
     total[kind] += n;
 }
 
-void account_discharge(struct account *account, enum account_kind kind, uint32_t n)
+void account_discharge(struct account *account, enum account_kind kind, uint64_t n)
 {
     if (!account)
         return;

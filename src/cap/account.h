@@ -17,14 +17,20 @@
 enum account_kind {
     ACCOUNT_DESCRIPTORS, /* limit: RLIMIT_NOFILE                                   */
     ACCOUNT_MAPPINGS,    /* of memory, that of peers and our own that goes with it */
+    ACCOUNT_LINKS,
+    ACCOUNT_BYTES, /* of those mappings; limit: the machine's memory         */
     ACCOUNT_KINDS,
 };
 
 #define ACCOUNT_PROCESS_SHARE 7
 #define ACCOUNT_USER_SHARE 15
 #define ACCOUNT_MAPPINGS_MAX 60000 /* of vm.max_map_count's default of 65530 */
+#define ACCOUNT_LINKS_MAX (UINT64_C(1) << 20)
 
 struct account;
+
+/* What one process may have of it besides, whatever is left; UINT64_MAX: no such limit, as at first. */
+void account_set_quota(enum account_kind kind, uint64_t most);
 
 /* The account of a process; makes it if there is none. NULL: no memory for it. */
 struct account *account_open(uid_t uid, pid_t pid);
@@ -33,12 +39,12 @@ struct account *account_open(uid_t uid, pid_t pid);
 void account_close(struct account *account);
 
 /* May so much more be charged to it? */
-bool account_allows(const struct account *account, enum account_kind kind, uint32_t n);
+bool account_allows(const struct account *account, enum account_kind kind, uint64_t n);
 
-void account_charge(struct account *account, enum account_kind kind, uint32_t n);
+void account_charge(struct account *account, enum account_kind kind, uint64_t n);
 
 /* The opposite; frees the account when nothing is left on it. */
-void account_discharge(struct account *account, enum account_kind kind, uint32_t n);
+void account_discharge(struct account *account, enum account_kind kind, uint64_t n);
 
 /* What is charged to all. */
 uint64_t account_total(enum account_kind kind);

@@ -31,16 +31,21 @@ struct borrower *borrower_new(struct link *link)
 }
 
 /* Charges what it maps, until that is unmapped. */
-static void borrower_charge(struct borrower *borrower, uint32_t mappings)
+static void borrower_charge(struct borrower *borrower, uint32_t mappings, uint64_t bytes)
 {
     borrower->mappings += mappings;
+    borrower->weight += bytes;
     account_charge(borrower->account, ACCOUNT_MAPPINGS, mappings);
+    account_charge(borrower->account, ACCOUNT_BYTES, bytes);
 }
 
-static void borrower_discharge(struct borrower *borrower, uint32_t mappings)
+/* Some of both, without which the account may be gone. */
+static void borrower_discharge(struct borrower *borrower, uint32_t mappings, uint64_t bytes)
 {
     borrower->mappings -= mappings;
+    borrower->weight -= bytes;
     account_discharge(borrower->account, ACCOUNT_MAPPINGS, mappings);
+    account_discharge(borrower->account, ACCOUNT_BYTES, bytes);
 }
 
 /* Control lock held. */
@@ -51,7 +56,7 @@ static void borrower_let_go(struct borrower *borrower)
         return;
     segment_unmap(&borrower->own_segment);
     segment_unmap(&borrower->peer_segment);
-    borrower_discharge(borrower, borrower->mappings);
+    borrower_discharge(borrower, borrower->mappings, borrower->weight);
     free(borrower);
 }
 
@@ -62,15 +67,16 @@ static int borrower_map(struct borrower *borrower, const struct frame *frame, in
     struct segment segment;
     int r;
 
-    if (!account_allows(borrower->account, ACCOUNT_MAPPINGS, 1))
-        return VRD_ERR_OUT_OF_MEMORY;
+    if (!account_allows(borrower->account, ACCOUNT_MAPPINGS, 1) ||
+        !account_allows(borrower->account, ACCOUNT_BYTES, frame->bytes))
+        return VRD_ERR_QUOTA_EXCEEDED;
     r = segment_import(fd, frame->bytes, &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
     *ret = loan_memory_new(frame->extension, segment, borrower);
     if (!*ret)
         return VRD_ERR_OUT_OF_MEMORY;
-    borrower_charge(borrower, 1);
+    borrower_charge(borrower, 1, frame->bytes);
     /* relaxed: the link holds it, too */
     atomic_fetch_add_explicit(&borrower->held, 1, memory_order_relaxed);
     return 0;
@@ -80,9 +86,10 @@ static int borrower_map(struct borrower *borrower, const struct frame *frame, in
 static void borrower_free_memory(struct loan_memory *memory)
 {
     struct borrower *borrower = memory->owner;
+    uint64_t bytes = memory->segment.size;
 
     loan_memory_free(memory);
-    borrower_discharge(borrower, 1);
+    borrower_discharge(borrower, 1, bytes);
     borrower_let_go(borrower);
 }
 
@@ -142,7 +149,7 @@ void borrower_adopt(struct borrower *borrower, struct loan_reader *table)
 
 void borrower_leave(struct borrower *borrower, struct ring_reader *ring)
 {
-    borrower_charge(borrower, LINK_MAPPINGS);
+    borrower_charge(borrower, LINK_MAPPINGS, ring->peer_segment.size + ring->own_segment.size);
     borrower->own_segment = ring->own_segment;
     borrower->peer_segment = ring->peer_segment;
     ring->own_segment = ring->peer_segment = (struct segment){ 0 };

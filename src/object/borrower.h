@@ -35,9 +35,10 @@ struct borrower {
     /* with the control lock */
     struct link *link; /* NULL: it is over, and `own` and `peer` are our mappings */
     struct segment own_segment, peer_segment;
-    struct account *account; /* to whom `mappings` are charged */
+    struct account *account; /* to whom `mappings` and their `weight` are charged */
     uint32_t mappings;
-    uint64_t bytes; /* of all extensions that the sender has attached */
+    uint64_t weight; /* bytes */
+    uint64_t bytes;  /* of all extensions that the sender has attached */
     struct borrower_place places[LOAN_EXTENSIONS_MAX];
 };
 

@@ -137,7 +137,11 @@ static void link_release(struct link *link)
     list_remove(&link->held);
     if (link->right)
         node_settle(link->right);
-    account_discharge(link->account, ACCOUNT_MAPPINGS, link->mappings);
+    if (link->account) { /* which lives until the last of it */
+        account_discharge(link->account, ACCOUNT_MAPPINGS, link->mappings);
+        account_discharge(link->account, ACCOUNT_BYTES, link->bytes);
+        account_discharge(link->account, ACCOUNT_LINKS, 1);
+    }
     free(link);
 }
 
@@ -160,16 +164,29 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether)
     link_release(link);
 }
 
-static void link_charge(struct link *link, uint32_t mappings)
+static void link_charge(struct link *link, uint32_t mappings, uint64_t bytes)
 {
     link->mappings += mappings;
+    link->bytes += bytes;
     account_charge(link->account, ACCOUNT_MAPPINGS, mappings);
+    account_charge(link->account, ACCOUNT_BYTES, bytes);
+}
+
+bool link_affordable(const struct account *account, uint32_t slots)
+{
+    uint64_t bytes = layout_sender_size(ring_slots(slots)) + LAYOUT_RECEIVER_SIZE;
+
+    return account_allows(account, ACCOUNT_LINKS, 1) &&
+           account_allows(account, ACCOUNT_DESCRIPTORS, LINK_DESCRIPTORS) &&
+           account_allows(account, ACCOUNT_MAPPINGS, LINK_MAPPINGS) &&
+           account_allows(account, ACCOUNT_BYTES, bytes);
 }
 
 void link_bill(struct link *link, struct account *account)
 {
     link->account = account;
-    link_charge(link, LINK_MAPPINGS);
+    account_charge(account, ACCOUNT_LINKS, 1);
+    link_charge(link, LINK_MAPPINGS, link->ring.peer_segment.size + link->ring.own_segment.size);
     source_bill(link->tether, account);
     source_bill(link->exit, account);
 }
@@ -215,6 +232,7 @@ int link_detach(struct link *link, uint32_t number)
 int link_attach(struct link *link, const struct frame *frame, int fd)
 {
     struct segment segment;
+    bool more;
     int r;
 
     if (frame->count == FRAME_ATTACH_HEAP)
@@ -225,17 +243,31 @@ int link_attach(struct link *link, const struct frame *frame, int fd)
     if (link->n_inbox == RING_EXTENSIONS_MAX)
         return VRD_ERR_PEER_CORRUPT;
     /* How many there are at a time is for the pin's holder to know; it is no more than this. */
-    if (link->mappings < LINK_MAPPINGS + RING_EXTENSIONS_MAX) {
-        if (!account_allows(link->account, ACCOUNT_MAPPINGS, 1))
-            return VRD_ERR_OUT_OF_MEMORY;
-        link_charge(link, 1);
-    }
+    more = link->mappings < LINK_MAPPINGS + RING_EXTENSIONS_MAX;
+    if (!account_allows(link->account, ACCOUNT_MAPPINGS, more) ||
+        !account_allows(link->account, ACCOUNT_BYTES, frame->bytes))
+        return VRD_ERR_QUOTA_EXCEEDED;
     r = segment_import(fd, frame->bytes, &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    link_charge(link, more, frame->bytes);
     link->inbox[link->n_inbox++] =
         (struct ring_extension){ .segment = segment, .number = frame->extension };
     return 0;
+}
+
+/* Byte rings that were read to their end are gone by now. */
+static void link_weigh(struct link *link)
+{
+    const struct ring_reader *ring = &link->ring;
+    uint64_t bytes = ring->peer_segment.size + ring->own_segment.size;
+
+    for (uint32_t i = 0; i < RING_EXTENSIONS_MAX; i++)
+        bytes += ring->extensions[i].segment.size;
+    if (!link->account || bytes > link->bytes)
+        return;
+    account_discharge(link->account, ACCOUNT_BYTES, link->bytes - bytes);
+    link->bytes = bytes;
 }
 
 int link_adopt(struct link *link)
@@ -252,6 +284,7 @@ int link_adopt(struct link *link)
     }
     if (link->borrower)
         borrower_adopt(link->borrower, &link->ring.loans);
+    link_weigh(link);
     return r;
 }
 

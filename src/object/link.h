@@ -54,8 +54,9 @@ struct link {
     uint32_t n_inbox;
     struct borrower *borrower; /* of what the sender lends; NULL before the first extension */
     uint64_t max_bytes;        /* that it may attach for that                               */
-    struct account *account;   /* to whom `mappings` are charged */
-    uint32_t mappings;
+    struct account *account;   /* to whom is charged: the link, and */
+    uint32_t mappings;         /* ... of what it is made of ...     */
+    uint64_t bytes;            /* ... and their size                */
     struct carried_queue carried;
     struct node *right; /* that capability; NULL once it is revoked */
     struct list held;   /* in the node's `links` */
@@ -83,6 +84,9 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether);
  * Takes the right away, for the sender to see; the pin's holder retires it unread. Control lock held.
  */
 void link_revoke(struct link *link, enum notice_cause cause);
+
+/* May a link with so many slots be charged? Control lock held. */
+bool link_affordable(const struct account *account, uint32_t slots);
 
 /* Charges what the link keeps, until it is freed. Control lock held. */
 void link_bill(struct link *link, struct account *account);

@@ -381,6 +381,8 @@ static int receiver_read_any(struct link *link, uint64_t word, struct ring_messa
     r = ring_read(&link->ring, word, message, size);
     if (r != RING_NEEDS_EXTENSION)
         return r;
+    if (link->revoked) /* it was more than its quota: what is left goes unread */
+        return VRD_ERR_CHANNEL_EMPTY;
     return starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
 }
 
@@ -944,8 +946,7 @@ static int receiver_hello(struct source *source, const struct frame *hello,
     if (datagram->pid == 0)
         return 0; /* refused: the new tether closes, the sender sees that */
     account = source_payer(datagram);
-    if (rx->n_links < LINKS_MAX && account_allows(account, ACCOUNT_DESCRIPTORS, LINK_DESCRIPTORS) &&
-        account_allows(account, ACCOUNT_MAPPINGS, LINK_MAPPINGS))
+    if (rx->n_links < LINKS_MAX && link_affordable(account, hello->slots))
         link = link_new(port, hello, datagram, source->right);
     else
         revoke_foreign(datagram->fds[0], NOTICE_POLICY);
@@ -1040,7 +1041,11 @@ static void receiver_drained(struct source *source, int r)
     struct link *link = source->link;
 
     if (r < 0) {
-        if (link) {
+        if (link && r == VRD_ERR_QUOTA_EXCEEDED) {
+            link_revoke(link, NOTICE_POLICY);
+            revoke_socket(source->fd, NOTICE_POLICY);
+            link->tether = NULL;
+        } else if (link) {
             link->ended = true;
             link->corrupt |= r == VRD_ERR_PEER_CORRUPT;
             link->starved |= r != VRD_ERR_PEER_CORRUPT && r != VRD_ERR_PEER_GONE;

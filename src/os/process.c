@@ -5,6 +5,7 @@
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -19,6 +20,17 @@
 uid_t process_user(void)
 {
     return geteuid();
+}
+
+uint64_t process_memory_limit(void)
+{
+    static _Atomic uint64_t bytes; /* relaxed: whoever is first */
+
+    if (atomic_load_explicit(&bytes, memory_order_relaxed) == 0)
+        atomic_store_explicit(&bytes,
+                              (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE),
+                              memory_order_relaxed);
+    return atomic_load_explicit(&bytes, memory_order_relaxed);
 }
 
 pid_t process_self(void)

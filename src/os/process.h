@@ -4,12 +4,16 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 pid_t process_self(void);
 
 /* The user in whose name this process acts. */
 uid_t process_user(void);
+
+/* The machine's memory, in bytes. */
+uint64_t process_memory_limit(void);
 
 /* Zeroed memory, in whole pages, that a forked child finds zeroed again. NULL: none left. */
 void *process_wiped_memory(size_t size);

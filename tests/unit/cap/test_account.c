@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "cap/account.h"
+#include "os/process.h"
 
 #define LIMIT 8000
 
@@ -195,6 +196,45 @@ static int run_random_histories_balance(void *arg)
     return 0;
 }
 
+static int run_a_quota_is_for_each_process(void *arg)
+{
+    struct account *one = opened(geteuid(), 1), *two = opened(geteuid(), 2);
+    struct account *stranger = opened(geteuid() + 1, 3);
+
+    (void)arg;
+    account_set_quota(ACCOUNT_LINKS, 5);
+    support_require_equal(charge_all(one, ACCOUNT_LINKS), 5);
+    support_require_equal(charge_all(two, ACCOUNT_LINKS), 5);
+    support_require_equal(charge_all(stranger, ACCOUNT_LINKS), 5);
+    account_discharge(one, ACCOUNT_LINKS, 2);
+    support_require(account_allows(one, ACCOUNT_LINKS, 2));
+    support_require(!account_allows(one, ACCOUNT_LINKS, 3));
+    support_require(!account_allows(one, ACCOUNT_LINKS, UINT64_MAX));
+    account_set_quota(ACCOUNT_LINKS, 0);
+    support_require(!account_allows(two, ACCOUNT_LINKS, 1));
+    account_set_quota(ACCOUNT_LINKS, UINT64_MAX);
+    support_require(account_allows(two, ACCOUNT_LINKS, 1000));
+    return 0;
+}
+
+static int run_memory_is_shared_out(void *arg)
+{
+    const uint64_t all = process_memory_limit();
+    struct account *one = opened(geteuid(), 1), *two = opened(geteuid(), 2);
+
+    (void)arg;
+    support_require(all > 0);
+    support_require(!account_allows(one, ACCOUNT_BYTES, all));
+    support_require(account_allows(one, ACCOUNT_BYTES, all / 8 * 7));
+    account_charge(one, ACCOUNT_BYTES, all / 8 * 7);
+    support_require(!account_allows(one, ACCOUNT_BYTES, all / 64));
+    support_require(account_allows(two, ACCOUNT_BYTES, all / 32));
+    support_require(!account_allows(two, ACCOUNT_BYTES, UINT64_MAX));
+    account_discharge(one, ACCOUNT_BYTES, all / 8 * 7);
+    support_require_equal(account_total(ACCOUNT_BYTES), 0);
+    return 0;
+}
+
 #define IN_A_CHILD(name) \
     static void name(void **state) \
     { \
@@ -210,6 +250,8 @@ IN_A_CHILD(accounts_are_found_again_and_go)
 IN_A_CHILD(kinds_are_counted_apart)
 IN_A_CHILD(our_own_is_not_counted)
 IN_A_CHILD(random_histories_balance)
+IN_A_CHILD(a_quota_is_for_each_process)
+IN_A_CHILD(memory_is_shared_out)
 
 SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(one_process_leaves_an_eighth),
@@ -220,5 +262,7 @@ SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(kinds_are_counted_apart),
                  SUPPORT_TEST(our_own_is_not_counted),
                  SUPPORT_TEST(random_histories_balance),
+                 SUPPORT_TEST(a_quota_is_for_each_process),
+                 SUPPORT_TEST(memory_is_shared_out),
                  { 0 },
              })
