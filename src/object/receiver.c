@@ -210,7 +210,8 @@ static void receiver_retire(struct port *port, struct link *link, enum notice_ca
     struct receiver *rx = &port->receiver;
 
     receiver_deactivate(rx, link);
-    reply_forget(rx, link, loss_is_revocation(cause) ? VRD_ERR_REVOKED : VRD_ERR_PEER_GONE);
+    reply_forget(rx, link,
+                 loss_is_revocation((uint16_t)cause) ? VRD_ERR_REVOKED : VRD_ERR_PEER_GONE);
     if (rx->oversize == link)
         rx->oversize = NULL;
     control_lock();
