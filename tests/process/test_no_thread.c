@@ -82,7 +82,7 @@ static int role_chooses(struct support_role_args *args)
 
     (void)args;
     EXPECT(vrd_init(&odd), VRD_ERR_INVALID_ARGUMENT);
-    odd = (struct vrd_init_options){ .reserved[14] = 1 };
+    odd = (struct vrd_init_options){ .reserved[11] = 1 };
     EXPECT(vrd_init(&odd), VRD_ERR_INVALID_ARGUMENT);
     EXPECT(vrd_init(&no_thread), 0); /* what failed has set up nothing */
     EXPECT(vrd_init(&no_thread), VRD_ERR_RESOURCE_BUSY);
