@@ -2,6 +2,7 @@
 # Runs an example and checks what it did. FOLDER is where the programs are.
 #   check.sh FOLDER hello
 #   check.sh FOLDER producer_consumer
+#   check.sh FOLDER frames
 #   check.sh FOLDER client_server        two clients, one of them there before the server
 #   check.sh FOLDER event_loop           the same, and a signal that ends the server
 #   check.sh FOLDER thread_pool          eight clients of four endpoints
@@ -39,6 +40,11 @@ check_hello() {
 check_producer_consumer() {
     $limit "$folder/producer_consumer" > "$scratch/out.txt" || fail "producer_consumer failed"
     grep -q '^200000 squares' "$scratch/out.txt" || fail "squares are missing"
+}
+
+check_frames() {
+    $limit "$folder/frames" > "$scratch/out.txt" || fail "frames failed"
+    [ "$(cat "$scratch/out.txt")" = "100 frames of 8 MiB" ] || fail "frames are missing"
 }
 
 check_client_server() {

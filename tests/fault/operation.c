@@ -59,6 +59,33 @@ static void prepare_sent_big(struct operation_state *state)
     support_require_equal(run_send_big(state), 0);
 }
 
+static int run_lend(struct operation_state *state)
+{
+    struct vrd_loan loan;
+    int result = vrd_loan_timed(state->send, sizeof state->data, TIMEOUT, &loan);
+
+    if (result < 0)
+        return result;
+    result = vrd_loan_send(&loan, TIMEOUT);
+    if (loan.data)
+        support_require_equal(vrd_loan_cancel(&loan), 0);
+    return result;
+}
+
+static void prepare_lent(struct operation_state *state)
+{
+    prepare_linked(state);
+    support_require_equal(run_lend(state), 0);
+}
+
+static int run_view(struct operation_state *state)
+{
+    struct vrd_view view;
+    const int result = vrd_receive_view(state->receive, &view, TIMEOUT);
+
+    return result < 0 ? result : vrd_view_release(&view);
+}
+
 static int run_export(struct operation_state *state)
 {
     return vrd_cap_export(state->send, VRD_RIGHT_SEND, &state->invitation);
@@ -262,6 +289,11 @@ const struct operation operations[] = {
     { "receive that waits for a first sender", prepare_channel, run_receive },
     { "big send", prepare_linked, run_send_big },
     { "big receive", prepare_sent_big, run_receive },
+    { "first loan", prepare_channel, run_lend },
+    { "loan", prepare_linked, run_lend },
+    { "copy of a loan", prepare_lent, run_receive },
+    { "view of a loan", prepare_lent, run_view },
+    { "view of a small message", prepare_sent, run_view },
     { "export", prepare_channel, run_export },
     { "export of receive", prepare_channel, run_export_receive },
     { "import", prepare_exported, run_import },
