@@ -23,7 +23,8 @@
 #include "table.h"
 
 #define READERS_MAX 64
-#define LOOK 4096 /* reads between two looks at the clock */
+#define LOOK 256   /* times AT_ONCE reads between two looks at the clock */
+#define AT_ONCE 16 /* reads whose memory is fetched together */
 
 struct job {
     uint64_t readers, records;
@@ -106,6 +107,21 @@ static void reader_read(struct table *table, uint64_t key, struct result *result
         result->newest = value.word[0];
 }
 
+static void reader_read_some(struct table *table, const struct job *job, uint64_t *seed,
+                             struct result *result)
+{
+    uint64_t keys[AT_ONCE];
+
+    for (size_t i = 0; i < AT_ONCE; i++) {
+        keys[i] = key_of(random_next(seed) % job->records);
+        table_expect(table, keys[i]);
+    }
+    for (size_t i = 0; i < AT_ONCE; i++)
+        table_expect_record(table, keys[i]);
+    for (size_t i = 0; i < AT_ONCE; i++)
+        reader_read(table, keys[i], result);
+}
+
 static int reader_main(const struct job *job, int invitation, vrd_cap_t results, uint64_t seed)
 {
     struct result result = { 0 };
@@ -129,7 +145,7 @@ static int reader_main(const struct job *job, int invitation, vrd_cap_t results,
     started = now();
     do {
         for (int i = 0; i < LOOK; i++)
-            reader_read(&table, key_of(random_next(&seed) % job->records), &result);
+            reader_read_some(&table, job, &seed, &result);
     } while (now() - started < job->seconds);
     result.seconds = now() - started;
     for (uint64_t i = 0; i < job->records; i++) /* and each once */

@@ -101,6 +101,25 @@ static struct record *table_find(const struct table *table, uint64_t key, uint64
     return NULL;
 }
 
+void table_expect(const struct table *table, uint64_t key)
+{
+    __builtin_prefetch(&table->index[hash_of(key) & table->mask]);
+}
+
+/* A guess: the first place may be another key's. */
+void table_expect_record(const struct table *table, uint64_t key)
+{
+    /* relaxed: nothing is read on the strength of it */
+    const uint64_t word =
+        atomic_load_explicit(&table->index[hash_of(key) & table->mask], memory_order_relaxed);
+    const uint64_t number = (uint32_t)word;
+
+    if (number == 0 || number > table->capacity)
+        return;
+    __builtin_prefetch(&table->records[number - 1]);
+    __builtin_prefetch((const char *)&table->records[number - 1] + LINE);
+}
+
 static void value_store(_Atomic uint64_t *words, const struct value *value)
 {
     for (size_t i = 0; i < TABLE_WORDS; i++) /* release: see table.h */

@@ -55,5 +55,12 @@ bool table_open(struct table *table, const void *memory, size_t size);
 /* Inserts or updates; by one process, one thread at a time. False: full. */
 bool table_put(struct table *table, uint64_t key, const struct value *value);
 
+/*
+ * Who has several keys to look up says so first, for all of them the one, then the other: what they will
+ * have to wait for is then fetched from memory at one time.
+ */
+void table_expect(const struct table *table, uint64_t key);
+void table_expect_record(const struct table *table, uint64_t key);
+
 /* Any number of readers, at any time. False: no such key. */
 bool table_get(struct table *table, uint64_t key, struct value *ret);
