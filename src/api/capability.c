@@ -12,6 +12,8 @@
 #include "object/control.h"
 #include "object/endpoint.h"
 #include "object/loss.h"
+#include "object/name.h"
+#include "object/outfit.h"
 #include "object/reactor.h"
 #include "object/source.h"
 #include "os/fd.h"
@@ -193,7 +195,8 @@ static int derive_port(const struct port *origin, uint32_t rights, uint64_t badg
 }
 
 /* Asks the owner for a derived right and keeps the near end of its socket. Pin held. */
-static int derive_held(struct port *port, uint32_t rights, uint64_t badge, int *ret_near)
+static int derive_held(struct port *port, uint32_t rights, uint64_t badge, int *ret_near,
+                       uint64_t *ret_far)
 {
     fd_auto near = -1;
     fd_auto far = -1;
@@ -207,9 +210,11 @@ static int derive_held(struct port *port, uint32_t rights, uint64_t badge, int *
     near = pair[0];
     far = pair[1];
     r = sender_derive_kept(port, rights, badge, far);
-    if (r == 0)
-        *ret_near = fd_take(&near);
-    return r;
+    if (r < 0)
+        return r;
+    *ret_near = fd_take(&near);
+    *ret_far = fd_identity(far);
+    return 0;
 }
 
 /* The port to derive from, with the pin; NULL: *ret_error says why. */
@@ -254,6 +259,7 @@ static int derive(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret
 {
     struct port *port;
     fd_auto near = -1;
+    uint64_t far;
     int r;
 
     if (ret && (rights & VRD_RIGHT_READ) && badge == 0)
@@ -263,14 +269,14 @@ static int derive(vrd_cap_t cap, uint32_t rights, uint64_t badge, vrd_cap_t *ret
     port = derive_enter(cap, rights, &r);
     if (!port)
         return r;
-    r = derive_held(port, rights, badge, &near);
+    r = derive_held(port, rights, badge, &near, &far);
     if (r == 0)
         r = derive_port(port, rights, badge != 0 ? badge : port->badge, &near, ret);
     gate_leave(port);
     return r;
 }
 
-int passing_derive(vrd_cap_t cap, uint32_t rights, int *ret_fd, struct frame *ret_greeting)
+int passing_derive(vrd_cap_t cap, uint32_t rights, struct name_right *ret)
 {
     struct port *port;
     int r;
@@ -278,10 +284,11 @@ int passing_derive(vrd_cap_t cap, uint32_t rights, int *ret_fd, struct frame *re
     port = derive_enter(cap, rights, &r);
     if (!port)
         return r;
-    r = derive_held(port, rights | VRD_RIGHT_GRANT, 0, ret_fd);
+    r = derive_held(port, rights | VRD_RIGHT_GRANT, 0, &ret->fd, &ret->far);
     if (r == 0) {
-        *ret_greeting = greeting_of(port, rights);
-        ret_greeting->depth++; /* one for the socket, one for who gets it */
+        ret->owner = port->sender.twin;
+        ret->greeting = greeting_of(port, rights);
+        ret->greeting.depth++; /* one for the socket, one for who gets it */
     }
     gate_leave(port);
     return r;
@@ -561,7 +568,8 @@ static int import_lazily(const struct frame *greeting, int fd, vrd_cap_t *ret)
 }
 
 /* HELLO goes out at once, over the invitation, which is used up by it. */
-int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret)
+int passing_import(const struct frame *greeting, int *fd, struct outfit *outfit, int64_t patience,
+                   vrd_cap_t *ret)
 {
     struct port *port;
     vrd_cap_t cap;
@@ -569,7 +577,8 @@ int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret)
 
     if (r < 0)
         return r;
-    r = sender_connect(port, fd);
+    r = patience > 0 ? sender_connect_here(port, fd, outfit, patience)
+                     : sender_connect(port, *fd, outfit);
     control_lock();
     if (r == 0)
         port_show(port, cap);
@@ -579,6 +588,13 @@ int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret)
     if (r == 0)
         *ret = cap;
     return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : r;
+}
+
+static int import_now(const struct frame *greeting, int fd, vrd_cap_t *ret)
+{
+    outfit_auto outfit = OUTFIT_NONE;
+
+    return passing_import(greeting, &fd, &outfit, 0, ret);
 }
 
 /* A socket that came along. 0 or VRD_ERR_*. */
@@ -760,7 +776,7 @@ static int import_any(int fd_consume, bool lazily, vrd_cap_t *ret)
     switch (greeting.type) {
     case FRAME_GREETING_SEND:
         return lazily ? import_lazily(&greeting, fd_take(&fd), ret)
-                      : passing_import(&greeting, fd, ret);
+                      : import_now(&greeting, fd, ret);
     case FRAME_GREETING_RECEIVE:
         return import_receive(&greeting, &datagram, fd, ret);
     case FRAME_GREETING_REPLY:

@@ -10,7 +10,6 @@
 #include "api/name.h"
 #include "api/passing.h"
 #include "base/error.h"
-#include "cap/frame.h"
 #include "object/control.h"
 #include "object/name.h"
 #include "os/fd.h"
@@ -55,14 +54,13 @@ static int inbox_publish(vrd_cap_t send, vrd_cap_t receive,
                          const struct vrd_publish_options *options)
 {
     char name[LISTENER_NAME_MAX + 1];
-    struct frame greeting;
-    int right;
-    int r = passing_derive(send, VRD_RIGHT_SEND, &right, &greeting);
+    struct name_right right;
+    int r = passing_derive(send, VRD_RIGHT_SEND, &right);
 
     if (r < 0)
         return r;
     inbox_name(control_pid(), name);
-    return name_publish(receive, name, options, &greeting, right);
+    return name_publish(receive, name, options, &right);
 }
 
 int vrd_inbox_open(const struct vrd_inbox_options *options, vrd_cap_t *ret_recv)
@@ -124,7 +122,7 @@ static int target_connect(pid_t target, vrd_cap_t *ret)
     if (r == 0)
         r = target_check(fd, target);
     if (r == 0)
-        r = name_meet(fd, 0, ret);
+        r = name_meet(&fd, 0, ret);
     return r == VRD_ERR_ENDPOINT_NOT_FOUND ? target_missing(target) : r;
 }
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 #include <veridian/capability.h>
+#include <veridian/channel.h>
 #include <veridian/error.h>
 #include <veridian/name.h>
 
@@ -15,6 +16,7 @@
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "object/control.h"
+#include "object/outfit.h"
 #include "object/reactor.h"
 #include "os/fd.h"
 #include "os/listener.h"
@@ -23,6 +25,7 @@
 #define RIGHTS_SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define MODE_DEFAULT 0600
 #define ANSWER_NS INT64_C(1000000000) /* for a publisher that is there */
+#define SPIN_NS INT64_C(100000)       /* before sleeping until a publisher answers */
 #define LOOK_NS INT64_C(10000000)     /* where nobody tells when to look again */
 
 _Static_assert(VRD_NAME_MAX == LISTENER_NAME_MAX, "as documented");
@@ -49,13 +52,13 @@ static int publish_check(struct vrd_publish_options *options)
 int vrd_publish(vrd_cap_t cap, const char *name, const struct vrd_publish_options *options)
 {
     struct vrd_publish_options filled = options ? *options : (struct vrd_publish_options){ 0 };
-    struct frame greeting;
-    int right, r;
+    struct name_right right;
+    int r;
 
     if (!name || !listener_name_valid(name) || publish_check(&filled) < 0)
         return VRD_ERR_INVALID_ARGUMENT;
-    r = passing_derive(cap, filled.rights, &right, &greeting);
-    return r < 0 ? r : name_publish(cap, name, &filled, &greeting, right);
+    r = passing_derive(cap, filled.rights, &right);
+    return r < 0 ? r : name_publish(cap, name, &filled, &right);
 }
 
 int vrd_unpublish(const char *name)
@@ -73,6 +76,8 @@ int vrd_unpublish(const char *name)
 /* Waits until `fd` is readable; whoever answers may be this process. False: not in time. */
 static bool wait_until(int fd, int64_t deadline)
 {
+    if (fd_look_for(fd, SPIN_NS))
+        return true;
     while (!fd_readable(fd)) {
         int64_t left = deadline == CLOCK_NEVER ? ANSWER_NS : deadline - clock_now();
 
@@ -87,7 +92,7 @@ static bool wait_until(int fd, int64_t deadline)
 static int greeting_read(int fd, struct frame *ret)
 {
     datagram_auto datagram = { .pidfd = -1 };
-    int r = socket_peek(fd, &datagram);
+    int r = socket_receive_bare(fd, &datagram);
 
     if (r == 0)
         return VRD_ERR_PEER_GONE;
@@ -98,7 +103,7 @@ static int greeting_read(int fd, struct frame *ret)
         return r;
     if (ret->type == FRAME_CLOSE)
         return ret->cause == NOTICE_POLICY ? VRD_ERR_PERMISSION_DENIED : VRD_ERR_PEER_GONE;
-    return ret->type == FRAME_GREETING_SEND ? 0 : VRD_ERR_PEER_CORRUPT;
+    return ret->type == FRAME_GREETING_SEND && ret->count <= 1 ? 0 : VRD_ERR_PEER_CORRUPT;
 }
 
 int name_reach(const char *name, int *ret_fd)
@@ -116,19 +121,21 @@ int name_reach(const char *name, int *ret_fd)
     return 0;
 }
 
-int name_meet(int fd, int64_t deadline, vrd_cap_t *ret)
+int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret)
 {
     int64_t answer = clock_deadline(ANSWER_NS);
+    outfit_auto outfit = OUTFIT_NONE;
     struct frame greeting;
     int r;
 
-    if (!wait_until(fd, deadline > answer ? deadline : answer))
+    outfit_make(&outfit, VRD_CHANNEL_SLOTS_DEFAULT); /* meanwhile; mostly it is what is needed */
+    if (!wait_until(*fd, deadline > answer ? deadline : answer))
         return VRD_ERR_TIMEOUT;
-    r = greeting_read(fd, &greeting);
-    if (r == 0 && socket_adopt(fd) < 0)
+    r = greeting_read(*fd, &greeting);
+    if (r == 0 && socket_ask_who(*fd) < 0)
         r = VRD_ERR_PEER_GONE;
     if (r == 0)
-        r = passing_import(&greeting, fd, ret);
+        r = passing_import(&greeting, fd, &outfit, greeting.count > 0 ? SPIN_NS : 0, ret);
     return r == VRD_ERR_PEER_GONE ? VRD_ERR_ENDPOINT_NOT_FOUND : r;
 }
 
@@ -138,7 +145,7 @@ static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
     fd_auto fd = -1;
     int r = name_reach(name, &fd);
 
-    return r < 0 ? r : name_meet(fd, deadline, ret);
+    return r < 0 ? r : name_meet(&fd, deadline, ret);
 }
 
 static bool connect_may_wait(int r)

@@ -12,4 +12,4 @@ int name_reach(const char *name, int *ret_fd);
  * What the publisher answers, until `deadline` or for a second, whichever is later. Leaves `fd` to the
  * caller. Errors as vrd_connect; ENDPOINT_NOT_FOUND: it went away just now.
  */
-int name_meet(int fd, int64_t deadline, vrd_cap_t *ret);
+int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret);

@@ -6,13 +6,15 @@
 #include <veridian/capability.h>
 
 struct frame;
+struct outfit;
+
+struct name_right;
 
 /*
- * Derives from `cap`, with GRANT added to `rights`, and gives the socket of the new capability instead
- * of a number; and what those are to be greeted with to whom `rights` is handed on over it. Errors
- * as vrd_cap_derive.
+ * Derives from `cap`, with GRANT added to `rights`, a capability to be handed on by a name. Errors as
+ * vrd_cap_derive.
  */
-int passing_derive(vrd_cap_t cap, uint32_t rights, int *ret_fd, struct frame *ret_greeting);
+int passing_derive(vrd_cap_t cap, uint32_t rights, struct name_right *ret);
 
 /*
  * As vrd_cap_export, for who accepts it with passing_accept.
@@ -42,7 +44,9 @@ void passing_kept(vrd_cap_t cap, int fd);
 int passing_accept(int fd, vrd_cap_t *ret);
 
 /*
- * Makes a capability to send of an invitation whose greeting has been read; leaves `fd` to the
- * caller. Errors as vrd_cap_import.
+ * Makes a capability to send of an invitation whose greeting has been read. `outfit`: see
+ * sender_connect. `patience`: not 0 if `fd` is a connection that the owner has accepted itself; see
+ * sender_connect_here, which takes it. Errors as vrd_cap_import.
  */
-int passing_import(const struct frame *greeting, int fd, vrd_cap_t *ret);
+int passing_import(const struct frame *greeting, int *fd, struct outfit *outfit, int64_t patience,
+                   vrd_cap_t *ret);

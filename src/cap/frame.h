@@ -15,7 +15,8 @@
 enum frame_type {
     /* queued on an invitation by its maker: what the capability is */
     FRAME_GREETING_SEND = 1,    /* slots, max_message, rights, badge, depth, object; bytes: limit
-                                   of the heap; no fds                                            */
+                                   of the heap; count: 1 if the owner itself greets: HELLO_HERE will
+                                   do; no fds                                                     */
     FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object, bytes; count: invitations
                                    that follow; fds: the root socket, if its other end is still held;
                                    of an endpoint, also its other end                            */
@@ -46,7 +47,9 @@ enum frame_type {
                                    extension: 1 + vrd_transfer_mode, count: log2 of its huge pages;
                                    fds: its memory                                                */
     FRAME_DETACH = 15, /* sender to owner; extension: room for loans of which none is out         */
-    FRAME_TYPE_MAX = FRAME_DETACH,
+    FRAME_HELLO_HERE = 16, /* as HELLO, over a connection that its maker has accepted itself: the
+                              connection is the tether; fds: sender's segment                     */
+    FRAME_TYPE_MAX = FRAME_HELLO_HERE,
 };
 
 #define FRAME_ATTACH_HEAP 1

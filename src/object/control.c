@@ -10,6 +10,7 @@
 
 #include "base/macro.h"
 #include "object/callback.h"
+#include "object/link.h"
 #include "object/loss.h"
 #include "object/name.h"
 #include "object/peer.h"
@@ -19,9 +20,12 @@
 #include "object/source.h"
 #include "os/cpu.h"
 #include "os/fd.h"
+#include "os/futex.h"
 #include "os/pin.h"
 #include "os/process.h"
 #include "os/socket.h"
+
+#define WAKES_MAX 16
 
 /* In memory that fork wipes: a child starts at FRESH again. */
 enum { FRESH, IN_PROGRESS, READY };
@@ -42,6 +46,8 @@ static struct epoch *epoch; /* NULL: no memory for it */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static atomic_uint waiting;  /* threads, for the lock */
 static struct grave *graves; /* with the lock */
+static const atomic_uint *wakes[WAKES_MAX];
+static size_t n_wakes; /* with the lock */
 static pid_t pid;
 static bool inherited; /* some ancestor has been set up: there may be ports */
 
@@ -67,6 +73,7 @@ static bool control_setup(void)
         reactor_after_fork(sources_after_fork());
         revoke_after_fork();
         callback_after_fork();
+        links_after_fork();
         name_after_fork();
         ready_after_fork();
         served = peer_after_fork();
@@ -126,12 +133,35 @@ static void graves_close(struct grave *grave)
     }
 }
 
+static void bells_ring(const atomic_uint *const *bells, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        futex_wake(bells[i], false);
+    reactor_kick();
+}
+
+void control_wake(const atomic_uint *bell)
+{
+    if (n_wakes == WAKES_MAX) {
+        bells_ring(wakes, n_wakes);
+        n_wakes = 0;
+    }
+    wakes[n_wakes++] = bell;
+}
+
 void control_unlock(void)
 {
     struct grave *dead = graves;
+    const atomic_uint *bells[WAKES_MAX];
+    size_t n = n_wakes;
 
     graves = NULL;
+    n_wakes = 0;
+    if (unlikely(n > 0))
+        memcpy(bells, wakes, n * sizeof(bells[0]));
     pthread_mutex_unlock(&lock);
+    if (unlikely(n > 0))
+        bells_ring(bells, n);
     if (unlikely(dead))
         graves_close(dead);
 }

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -18,6 +19,12 @@ int control_ready(void);
 
 void control_lock(void);
 void control_unlock(void);
+
+/*
+ * With the lock held: wakes who sleeps on `bell`, which never goes away, once the lock is free. Who is
+ * woken mostly wants the lock, and may have the CPU at once.
+ */
+void control_wake(const atomic_uint *bell);
 
 /* Does somebody wait for the lock? For one who would take it again at once. */
 bool control_wanted(void);

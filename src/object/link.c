@@ -20,6 +20,63 @@
 #include "os/process.h"
 #include "os/socket.h"
 
+/* With the control lock: a segment for the next link. */
+static struct segment spare;
+static int spare_fd = -1;
+static uint64_t spare_identity;
+static bool spare_wanted;
+
+void link_prepare(void)
+{
+    struct segment segment;
+    fd_auto fd = -1;
+    bool wanted;
+
+    control_lock();
+    wanted = spare_wanted && spare_fd < 0;
+    control_unlock();
+    if (!wanted || segment_create(LAYOUT_RECEIVER_SIZE, &segment, &fd) < 0)
+        return;
+    control_lock();
+    wanted = spare_wanted && spare_fd < 0;
+    if (wanted) {
+        spare = segment;
+        spare_fd = fd_take(&fd);
+        spare_identity = fd_identity(spare_fd);
+    }
+    control_unlock();
+    if (!wanted)
+        segment_unmap(&segment);
+}
+
+void links_expected(bool expected)
+{
+    spare_wanted = expected;
+    if (expected)
+        return;
+    segment_unmap(&spare);
+    fd_close(&spare_fd);
+}
+
+void links_after_fork(void)
+{
+    spare = (struct segment){ 0 }; /* it was not inherited */
+    if (fd_identity(spare_fd) != spare_identity)
+        spare_fd = -1;
+    fd_close(&spare_fd);
+}
+
+/* Our own segment: one that is ready, or made now. 0 or -errno. */
+static int link_segment(struct segment *ret, int *ret_fd)
+{
+    if (spare_fd < 0)
+        return segment_create(LAYOUT_RECEIVER_SIZE, ret, ret_fd);
+    *ret = spare;
+    *ret_fd = fd_take(&spare_fd);
+    spare = (struct segment){ 0 };
+    return 0;
+}
+
 /* The sender's segment and our own, in `link`. */
 static int link_map(struct link *link, const struct frame *hello, int segment_fd, bool calls,
                     int *ret_own_fd)
@@ -31,7 +88,7 @@ static int link_map(struct link *link, const struct frame *hello, int segment_fd
     r = segment_import(segment_fd, layout_sender_size(slots), &peer);
     if (r < 0)
         return r;
-    r = segment_create(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd);
+    r = link_segment(&own, ret_own_fd);
     if (r < 0) {
         segment_unmap(&peer);
         return r;
@@ -75,9 +132,38 @@ static int link_watch(struct link *link, struct port *port, struct datagram *dat
     return source_watch(link->exit);
 }
 
-struct link *link_new(struct port *port, const struct frame *hello, struct datagram *datagram,
-                      struct node *right)
+/* The tether: one that came with the HELLO, or the socket over which that came. Takes it. 0 or VRD_ERR_*. */
+static int link_tie(struct link *link, struct port *port, struct datagram *datagram,
+                    struct source *over, bool here)
 {
+    if (here) {
+        over->kind = SOURCE_LINK;
+        over->link = link;
+        link->tether = over;
+        return 0;
+    }
+    link->tether = source_new(port, SOURCE_LINK, fd_take(&datagram->fds[0]));
+    if (!link->tether)
+        return VRD_ERR_OUT_OF_MEMORY;
+    link->tether->link = link;
+    source_confer(link->tether, over->right);
+    return 0;
+}
+
+/* The opposite of link_tie for a socket that is not the link's own. */
+static void link_untie(struct link *link, struct source *over)
+{
+    if (link->tether != over)
+        return;
+    over->kind = SOURCE_INVITATION;
+    over->link = NULL;
+    link->tether = NULL;
+}
+
+struct link *link_new(struct port *port, const struct frame *hello, struct datagram *datagram,
+                      struct source *over)
+{
+    const bool here = hello->type == FRAME_HELLO_HERE;
     struct link *link = calloc(1, sizeof(*link));
     fd_auto own_fd = -1;
     int r;
@@ -89,26 +175,27 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
     list_init(&link->all);
     list_init(&link->held);
     carried_queue_init(&link->carried);
-    if (socket_adopt(datagram->fds[0]) < 0 ||
-        link_map(link, hello, datagram->fds[1], port->object == VRD_OBJECT_ENDPOINT, &own_fd) < 0) {
+    if ((!here && socket_adopt(datagram->fds[0]) < 0) ||
+        link_map(link, hello, datagram->fds[here ? 0 : 1], port->object == VRD_OBJECT_ENDPOINT,
+                 &own_fd) < 0) {
         free(link);
         return NULL;
     }
     link->max_bytes = port->max_bytes;
-    link->right = right;
-    link->badge = right->badge;
-    list_append(&right->links, &link->held);
-    link->tether = source_new(port, SOURCE_LINK, fd_take(&datagram->fds[0]));
-    if (link->tether) {
-        link->tether->link = link;
-        source_confer(link->tether, right);
-    }
-    r = -ENOMEM;
-    if (link->tether && link_watch(link, port, datagram) == 0)
-        r = link_welcome(link, own_fd);
+    link->right = over->right;
+    link->badge = over->right->badge;
+    list_append(&over->right->links, &link->held);
+    r = link_tie(link, port, datagram, over, here);
+    if (r == 0)
+        r = link_welcome(link, own_fd); /* first: somebody waits for it */
     if (r == -EPIPE) { /* a sender that has sent and gone: what it sent is drained all the same */
         link->ended = true;
-    } else if (r < 0) {
+        r = 0;
+    }
+    if (r == 0)
+        r = link_watch(link, port, datagram);
+    if (r < 0) {
+        link_untie(link, over);
         link_free(link, NOTICE_CLOSED, false);
         return NULL;
     }
@@ -187,7 +274,8 @@ void link_bill(struct link *link, struct account *account)
     link->account = account;
     account_charge(account, ACCOUNT_LINKS, 1);
     link_charge(link, LINK_MAPPINGS, link->ring.peer_segment.size + link->ring.own_segment.size);
-    source_bill(link->tether, account);
+    if (link->tether && !link->tether->account) /* else it was, when it came */
+        source_bill(link->tether, account);
     source_bill(link->exit, account);
 }
 

@@ -13,7 +13,9 @@
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "object/control.h"
+#include "object/link.h"
 #include "object/reactor.h"
+#include "object/receiver.h"
 #include "object/source.h"
 #include "os/fd.h"
 #include "os/listener.h"
@@ -27,7 +29,8 @@ struct name {
     char text[LISTENER_NAME_MAX + 1];
     uint64_t file;
     vrd_cap_t cap;
-    struct frame greeting;
+    struct name_right handed;
+    uint64_t token; /* of the owner's end of `right`, see receiver_source */
     struct source *listener;
     struct source *right;
     struct vrd_publish_options options;
@@ -78,6 +81,8 @@ static void name_free(struct name *name)
     source_free(&name->listener);
     source_free(&name->right);
     free(name);
+    if (list_empty(&names))
+        links_expected(false);
 }
 
 static void name_remove(struct name *name)
@@ -112,15 +117,35 @@ static void refuse(int fd, enum notice_cause cause)
     say(fd, &frame, NULL, 0);
 }
 
-/* The connection becomes an invitation, greeted by us and known to the owner. */
-static void name_introduce(struct name *name, int fd)
+/* The owner is at home: it knows of the connection before the visitor is greeted. */
+static void name_introduce_here(struct source *over, const struct name *name, int fd,
+                                const struct vrd_source *who)
 {
-    const struct frame derive = { .type = FRAME_DERIVE, .rights = name->greeting.rights };
+    struct frame greeting = name->handed.greeting;
+
+    greeting.count = 1;
+    if (receiver_accept(over, greeting.rights, fd, who) < 0)
+        return;
+    say(fd, &greeting, NULL, 0);
+    reactor_sent();
+    reactor_expect();
+}
+
+/* The connection becomes an invitation, greeted by us and known to the owner. */
+static void name_introduce(struct name *name, int *fd, const struct vrd_source *who)
+{
+    const struct name_right *handed = &name->handed;
+    const struct frame derive = { .type = FRAME_DERIVE, .rights = handed->greeting.rights };
+    struct source *over = receiver_source(handed->owner, handed->far, &name->token);
     int r;
 
-    if (socket_adopt(fd) < 0 || say(fd, &name->greeting, NULL, 0) < 0)
+    if (over) {
+        name_introduce_here(over, name, fd_take(fd), who);
         return;
-    r = say(name->right->fd, &derive, &fd, 1);
+    }
+    if (say(*fd, &handed->greeting, NULL, 0) < 0)
+        return;
+    r = say(name->right->fd, &derive, fd, 1);
     reactor_sent();
     if (r == -EPIPE)
         name_remove(name); /* nobody serves it any more */
@@ -131,7 +156,7 @@ static int name_visit(struct name *name, int *fd, const struct vrd_source *who)
     struct visitor *visitor;
 
     if (!name->options.allow) {
-        name_introduce(name, *fd);
+        name_introduce(name, fd, who);
         return 0;
     }
     visitor = calloc(1, sizeof(*visitor));
@@ -219,7 +244,7 @@ static bool name_ask(void)
 
         visitor_free(visitor);
         if (allowed)
-            name_introduce(name, fd);
+            name_introduce(name, &fd, &who);
         else
             refuse(fd, NOTICE_POLICY);
     }
@@ -296,29 +321,32 @@ static int name_listen(struct name *name)
         if (r == 0)
             r = source_watch(name->right);
     }
-    if (r == 0)
+    if (r == 0) {
         list_append(&names, &name->node);
+        links_expected(true);
+    }
     control_unlock();
     return r;
 }
 
 int name_publish(vrd_cap_t cap, const char *text, const struct vrd_publish_options *options,
-                 const struct frame *greeting, int right)
+                 const struct name_right *right)
 {
     struct name *name = calloc(1, sizeof(*name));
+    int fd = right->fd;
     int r;
 
     if (!name) {
-        fd_close(&right);
+        fd_close(&fd);
         return VRD_ERR_OUT_OF_MEMORY;
     }
     list_init(&name->node);
     memcpy(name->text, text, strlen(text) + 1); /* a valid name fits */
     name->cap = cap;
-    name->greeting = *greeting;
+    name->handed = *right;
     name->options = *options;
     control_lock();
-    name->right = source_new(NULL, SOURCE_NAME, right);
+    name->right = source_new(NULL, SOURCE_NAME, fd);
     control_unlock();
     r = name_listen(name); /* takes a while, or waits: without the control lock */
     if (r < 0) {

@@ -10,15 +10,21 @@
 #include <stdint.h>
 #include <veridian/name.h>
 
-struct frame;
+#include "cap/frame.h"
+
 struct source;
 
-/*
- * Publishes. `right` is the near end of a derived capability with GRANT, and `greeting` what to say
- * to those who connect; takes the descriptor. 0 or VRD_ERR_*.
- */
+/* A derived capability with GRANT, to hand on to those who connect. */
+struct name_right {
+    int fd;                /* its near end                                                */
+    uint64_t far;          /* what its other end is known by, see fd_identity             */
+    vrd_cap_t owner;       /* the object's receiving side, if it was made in this process */
+    struct frame greeting; /* what to say to those who connect                            */
+};
+
+/* Publishes. Takes the right's descriptor. 0 or VRD_ERR_*. */
 int name_publish(vrd_cap_t cap, const char *text, const struct vrd_publish_options *options,
-                 const struct frame *greeting, int right);
+                 const struct name_right *right);
 
 /* VRD_ERR_ENDPOINT_NOT_FOUND: not one of ours. */
 int name_withdraw(const char *text);

@@ -76,7 +76,10 @@ void port_post(struct port *port)
 {
     atomic_fetch_or_explicit(&port->attention, PORT_NEWS, memory_order_release);
     ready_post(port);
-    port_wake(port);
+    /* as port_wake */
+    atomic_fetch_add(&port->bell, 1);
+    if (atomic_load(&port->sleepers) > 0)
+        control_wake(&port->bell);
 }
 
 /*

@@ -90,7 +90,7 @@ void port_free(struct port *port);
  */
 void port_close(struct port *port);
 
-/* Something was posted. Any thread; usually the reactor's, with the control lock held. */
+/* Something was posted. Control lock held; who sleeps is woken when it is free. */
 void port_post(struct port *port);
 
 /* Wakes all who sleep on the port: they look again. Any thread. */

@@ -6,6 +6,7 @@
 
 #include "base/macro.h"
 #include "object/control.h"
+#include "object/link.h"
 #include "object/name.h"
 #include "object/peer.h"
 #include "object/ready.h"
@@ -21,6 +22,7 @@
 #define COLLECT_MAX 64
 #define YIELDS_MAX 1000
 #define STARVED_NS 1000000 /* pause */
+#define LINGER_NS 50000
 #define FOLLOW_NS 10000000 /* until a thread that sleeps beside another looks for itself */
 
 /* The token of `owed`; all sources have a serial in theirs. */
@@ -29,10 +31,11 @@
 /* With the control lock. */
 static struct loop *loop; /* NULL until something is watched */
 static uint64_t loop_identity;
-static int owed = -1; /* in the loop: readable while the application is to be called back ... */
-static bool owing;    /* ... as it is */
-static bool serving;  /* ... but the thread that has this turn will see to it */
-static bool starved;  /* in this turn */
+static int owed = -1;  /* in the loop: readable while the application is to be called back ... */
+static bool owing;     /* ... as it is */
+static bool serving;   /* ... but the thread that has this turn will see to it */
+static bool starved;   /* in this turn */
+static bool expecting; /* something very soon */
 
 static bool threadless;     /* set before the first use */
 static atomic_bool running; /* the thread; set under the control lock, read anywhere */
@@ -85,6 +88,11 @@ void reactor_unwatch(int fd, uint64_t token)
 {
     if (loop)
         loop_remove(loop, fd, token);
+}
+
+void reactor_expect(void)
+{
+    expecting = true;
 }
 
 void reactor_starved(void)
@@ -154,13 +162,29 @@ static void reactor_give_way(void)
         cpu_yield();
 }
 
+/* Something is about to come: True: it has. */
+static bool reactor_linger(int fd)
+{
+    bool wanted;
+
+    control_lock();
+    wanted = expecting;
+    expecting = false;
+    control_unlock();
+    if (!wanted)
+        return false;
+    link_prepare();
+    return fd_look_for(fd, LINGER_NS);
+}
+
 static void *reactor_run(void *arg)
 {
     int fd = loop_fd(loop); /* the loop lives as long as the process */
 
     (void)arg;
     for (;;) {
-        fd_wait(fd);
+        if (!reactor_linger(fd))
+            fd_wait(fd);
         reactor_give_way();
         reactor_serve();
     }

@@ -36,6 +36,12 @@ void reactor_owe(void);
  */
 void reactor_starved(void);
 
+/*
+ * With the control lock held: a peer that is awake is about to say something. The thread looks for it
+ * for a moment before it sleeps.
+ */
+void reactor_expect(void);
+
 /* No-thread mode: chosen before anything else happens in the process. */
 void reactor_set_threadless(void);
 bool reactor_threadless(void);

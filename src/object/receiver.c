@@ -925,19 +925,27 @@ void receiver_post(struct port *port, struct link *link)
     port_post(port);
 }
 
+/* A HELLO over a socket that was revoked: the new tether, if there is one, goes the same way. */
+static int receiver_hello_late(struct source *source, bool here, struct datagram *datagram)
+{
+    if (!here && socket_adopt(datagram->fds[0]) == 0)
+        receiver_add(source->port, SOURCE_LINK, fd_take(&datagram->fds[0]), source->right);
+    return 0;
+}
+
 static int receiver_hello(struct source *source, const struct frame *hello,
                           struct datagram *datagram)
 {
+    const bool here = hello->type == FRAME_HELLO_HERE;
     struct port *port = source->port;
     struct receiver *rx = &port->receiver;
     struct account *account;
     struct link *link = NULL;
 
-    if (source->revoked) { /* the new tether goes the same way */
-        if (socket_adopt(datagram->fds[0]) == 0)
-            receiver_add(port, SOURCE_LINK, fd_take(&datagram->fds[0]), source->right);
-        return 0;
-    }
+    if (here && !(source->accepted && source->kind == SOURCE_INVITATION))
+        return VRD_ERR_PEER_CORRUPT;
+    if (source->revoked)
+        return receiver_hello_late(source, here, datagram);
     if (!(source->right->rights & VRD_RIGHT_SEND))
         return VRD_ERR_PEER_CORRUPT;
     if (hello->slots > port->capacity || hello->max_message > port->max_message)
@@ -946,9 +954,11 @@ static int receiver_hello(struct source *source, const struct frame *hello,
      * our pid namespace does not reach */
     if (datagram->pid == 0)
         return 0; /* refused: the new tether closes, the sender sees that */
-    account = source_payer(datagram);
+    account = source_payer(datagram->uid, datagram->pid);
     if (rx->n_links < LINKS_MAX && link_affordable(account, hello->slots))
-        link = link_new(port, hello, datagram, source->right);
+        link = link_new(port, hello, datagram, source);
+    else if (here)
+        revoke_socket(source->fd, NOTICE_POLICY);
     else
         revoke_foreign(datagram->fds[0], NOTICE_POLICY);
     if (!link) {
@@ -958,7 +968,8 @@ static int receiver_hello(struct source *source, const struct frame *hello,
     link_bill(link, account);
     rx->n_links++;
     list_append(&rx->links, &link->all);
-    list_append(&rx->sources, &link->tether->node);
+    if (!here)
+        list_append(&rx->sources, &link->tether->node);
     receiver_post(port, link);
     return 0;
 }
@@ -973,7 +984,7 @@ static int receiver_derive(struct source *source, const struct frame *frame,
         return VRD_ERR_PEER_CORRUPT;
     if (socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    account = source->revoked ? NULL : source_payer(datagram);
+    account = source->revoked ? NULL : source_payer(datagram->uid, datagram->pid);
     if (!account_allows(account, ACCOUNT_DESCRIPTORS, 1)) {
         revoke_foreign(datagram->fds[0], NOTICE_POLICY);
         account_close(account);
@@ -998,10 +1009,12 @@ static int receiver_frame(struct source *source, struct datagram *datagram)
         return r;
     switch (frame.type) {
     case FRAME_HELLO:
+    case FRAME_HELLO_HERE:
         r = receiver_hello(source, &frame, datagram);
         if (r < 0 || source->kind != SOURCE_INVITATION)
             return r;
-        socket_shutdown(source->fd); /* burnt, for all who hold a copy of either end */
+        /* burnt, for all who hold a copy of either end (if it is not a tether from now on) */
+        socket_shutdown(source->fd);
         return VRD_ERR_PEER_GONE;
     case FRAME_DERIVE:
         return receiver_derive(source, &frame, datagram);
@@ -1035,6 +1048,56 @@ int receiver_drain(struct source *source)
     return source_drain(source, receiver_frame);
 }
 
+/* The receiver here that has a source with this token, or a socket with this identity. */
+static struct source *receiver_find(struct receiver *rx, uint64_t identity)
+{
+    list_foreach(node, &rx->sources) {
+        struct source *source = list_entry(node, struct source, node);
+
+        if (source->identity == identity)
+            return source;
+    }
+    return NULL;
+}
+
+struct source *receiver_source(vrd_cap_t cap, uint64_t identity, uint64_t *token)
+{
+    struct source *source = source_find(*token);
+    struct handle *handle;
+    struct port *port;
+
+    if (!source || source->identity != identity) {
+        handle = handle_find(cap);
+        port = port_of(handle);
+        if (!handle || handle->cap != cap || port->kind != PORT_RECEIVER)
+            return NULL;
+        source = receiver_find(&port->receiver, identity);
+    }
+    if (!source || source->revoked || !source->port->receiver.ours || source->port->receiver.moving)
+        return NULL;
+    *token = source_token(source);
+    return source;
+}
+
+int receiver_accept(struct source *over, uint32_t rights, int fd, const struct vrd_source *who)
+{
+    const struct frame frame = { .type = FRAME_DERIVE, .rights = rights };
+    struct account *account = source_payer(who->uid, who->pid);
+    int r;
+
+    if (!account_allows(account, ACCOUNT_DESCRIPTORS, 1)) {
+        revoke_socket(fd, NOTICE_POLICY);
+        fd_close(&fd);
+        account_close(account);
+        return 0;
+    }
+    r = receiver_confer(over->port, fd, over->right, &frame, account);
+    if (r == 0)
+        list_entry(over->port->receiver.sources.prev, struct source, node)->accepted = true;
+    account_close(account);
+    return r;
+}
+
 /* With what result was it drained? */
 static void receiver_drained(struct source *source, int r)
 {
@@ -1057,7 +1120,8 @@ static void receiver_drained(struct source *source, int r)
         }
         source_free(&source);
     }
-    receiver_post(port, link);
+    if (r < 0 || link) /* a new right is no news to who receives */
+        receiver_post(port, link);
 }
 
 /* Answers all who hold `right` and asked. */

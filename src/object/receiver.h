@@ -125,6 +125,18 @@ void receiver_source_ready(struct source *source);
 /* Carries out what came over one of its sockets; as source_drain. Control lock held. */
 int receiver_drain(struct source *source);
 
+/*
+ * The socket of that identity over which the owner `cap` in this process derives, if it is here and was
+ * read already; NULL: not so. `token`, 0 at first, makes it quick the next time. Control lock held.
+ */
+struct source *receiver_source(vrd_cap_t cap, uint64_t identity, uint64_t *token);
+
+/*
+ * As a DERIVE over that source with `fd`, which it takes: a connection that this process has accepted
+ * from `who`, who pays for it. Control lock held. 0 or VRD_ERR_*.
+ */
+int receiver_accept(struct source *over, uint32_t rights, int fd, const struct vrd_source *who);
+
 /* Something has happened to `link`, or (NULL) to some socket. Control lock held. */
 void receiver_post(struct port *port, struct link *link);
 

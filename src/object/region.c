@@ -889,7 +889,7 @@ static int region_derived(struct source *source, const struct frame *frame,
     if ((frame->count == 0 && !(source->right->rights & VRD_RIGHT_GRANT)) || frame->count > 1 ||
         socket_adopt(datagram->fds[0]) < 0)
         return VRD_ERR_PEER_CORRUPT;
-    account = source_payer(datagram);
+    account = source_payer(datagram->uid, datagram->pid);
     if (account_allows(account, ACCOUNT_DESCRIPTORS, 1))
         r = region_planted(source, frame, fd_take(&datagram->fds[0]), account);
     else

@@ -12,6 +12,7 @@
 #include "object/control.h"
 #include "object/lender.h"
 #include "object/loss.h"
+#include "object/outfit.h"
 #include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -173,36 +174,35 @@ static int sender_end(struct port *port, int error, enum vrd_loss loss)
     return error;
 }
 
-int sender_connect(struct port *port, int fd)
+/* Makes ready what a link needs here, with `tether`, which it takes. 0 or VRD_ERR_*. */
+static int sender_equip(struct port *port, struct outfit *outfit, int tether)
 {
     struct sender *s = &port->sender;
-    struct frame hello = { .type = FRAME_HELLO,
-                           .slots = port->capacity,
-                           .max_message = port->max_message };
-    struct segment segment;
-    fd_auto segment_fd = -1;
-    fd_auto far = -1;
-    int pair[2], r;
 
-    r = segment_create(layout_sender_size(ring_slots(port->capacity)), &segment, &segment_fd);
-    if (r == -EMFILE && revoke_hurry())
-        r = segment_create(layout_sender_size(ring_slots(port->capacity)), &segment, &segment_fd);
-    if (r < 0)
-        return error_from_errno(-r);
-    ring_writer_init(&s->ring, segment, port->capacity);
+    ring_writer_init(&s->ring, outfit->segment, port->capacity);
+    outfit->segment = (struct segment){ 0 };
     s->transfers = 0;
-    r = source_pair(pair);
-    if (r < 0) {
-        ring_writer_deinit(&s->ring);
-        return error_from_errno(-r);
-    }
-    far = pair[1];
     control_lock();
-    s->tether = source_new(port, SOURCE_TETHER, pair[0]);
-    r = s->tether ? source_watch(s->tether) : VRD_ERR_OUT_OF_MEMORY;
+    s->tether = source_new(port, SOURCE_TETHER, tether);
     control_unlock();
-    if (r == 0)
-        r = sender_send(port, fd, &hello, (int[]){ far, segment_fd }, 2);
+    return s->tether ? 0 : VRD_ERR_OUT_OF_MEMORY;
+}
+
+static int sender_watch(struct sender *s)
+{
+    int r;
+
+    control_lock();
+    r = s->tether ? source_watch(s->tether) : 0;
+    control_unlock();
+    return r;
+}
+
+/* HELLO was said, with result `r`. */
+static int sender_said_hello(struct port *port, int r)
+{
+    struct sender *s = &port->sender;
+
     if (r < 0) {
         control_lock();
         source_free(&s->tether);
@@ -212,6 +212,52 @@ int sender_connect(struct port *port, int fd)
     }
     sender_settle(port, SENDER_LINKED);
     return 0;
+}
+
+int sender_connect(struct port *port, int fd, struct outfit *outfit)
+{
+    const struct frame hello = { .type = FRAME_HELLO,
+                                 .slots = port->capacity,
+                                 .max_message = port->max_message };
+    int r = outfit_make(outfit, port->capacity);
+
+    if (r == 0)
+        r = outfit_tether(outfit);
+    if (r < 0)
+        return error_from_errno(-r);
+    r = sender_equip(port, outfit, fd_take(&outfit->near));
+    if (r == 0)
+        r = sender_watch(&port->sender);
+    if (r == 0)
+        r = sender_send(port, fd, &hello, (int[]){ outfit->far, outfit->segment_fd }, 2);
+    return sender_said_hello(port, r);
+}
+
+/*
+ * The answer is mostly so near that the reactor's thread would only be in the way: it watches the
+ * tether afterwards.
+ */
+int sender_connect_here(struct port *port, int *fd, struct outfit *outfit, int64_t patience)
+{
+    struct sender *s = &port->sender;
+    const struct frame hello = { .type = FRAME_HELLO_HERE,
+                                 .slots = port->capacity,
+                                 .max_message = port->max_message };
+    int r = outfit_make(outfit, port->capacity);
+
+    if (r < 0)
+        return error_from_errno(-r);
+    r = sender_equip(port, outfit, fd_take(fd));
+    if (r == 0)
+        r = sender_send(port, s->tether->fd, &hello, &outfit->segment_fd, 1);
+    if (r == 0 && fd_look_for(s->tether->fd, patience)) {
+        control_lock();
+        sender_source_ready(s->tether);
+        control_unlock();
+    }
+    if (r == 0)
+        r = sender_watch(s);
+    return sender_said_hello(port, r);
 }
 
 /* The result of sending over `fd`, which confers the right: has that ended? */
@@ -227,7 +273,8 @@ static int sender_hello(struct port *port)
 {
     struct sender *s = &port->sender;
     int fd = s->root >= 0 ? s->root : s->inherited;
-    int r = sender_connect(port, fd);
+    outfit_auto outfit = OUTFIT_NONE;
+    int r = sender_connect(port, fd, &outfit);
 
     if (r < 0)
         return sender_refused(port, fd, r);

@@ -15,6 +15,7 @@
 struct calls;
 struct frame;
 struct lender;
+struct outfit;
 struct port;
 struct source;
 
@@ -65,8 +66,17 @@ void sender_init(struct port *port, int root);
 /* What it will say HELLO over, once, at its first use; takes it. */
 void sender_inherit(struct port *port, int fd);
 
-/* Says HELLO over `fd`, which stays the caller's. 0 or VRD_ERR_*. */
-int sender_connect(struct port *port, int fd);
+/*
+ * Says HELLO over `fd`, which stays the caller's. Takes what it needs out of `outfit`, after making it
+ * where it is not right. 0 or VRD_ERR_*.
+ */
+int sender_connect(struct port *port, int fd, struct outfit *outfit);
+
+/*
+ * The same over a connection that the owner has accepted itself, which becomes the tether: takes it.
+ * Looks for the answer, for `patience` ns at most. The port is not yet shown.
+ */
+int sender_connect_here(struct port *port, int *fd, struct outfit *outfit, int64_t patience);
 
 /*
  * Looks at all that is not the plain way of things: 0 when a message may be written, else why not.

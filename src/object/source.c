@@ -30,9 +30,17 @@ static struct source **sources;
 static size_t sources_size;
 static uint32_t serial;
 
-static uint64_t source_token(const struct source *source)
+uint64_t source_token(const struct source *source)
 {
     return (uint64_t)source->serial << 32 | (uint32_t)source->fd;
+}
+
+struct source *source_find(uint64_t token)
+{
+    uint32_t fd = (uint32_t)token;
+    struct source *source = fd < sources_size ? sources[fd] : NULL;
+
+    return source && source->serial == token >> 32 ? source : NULL;
 }
 
 static bool sources_fit(int fd)
@@ -87,14 +95,14 @@ void source_confer(struct source *source, struct node *node)
     list_append(&node->sockets, &source->held);
 }
 
-struct account *source_payer(const struct datagram *datagram)
+struct account *source_payer(uid_t uid, pid_t pid)
 {
-    if (datagram->pid == control_pid())
+    if (pid == control_pid())
         return NULL;
     /* nobody is refused for what is on its way out; before the account is open, or it might go too */
     if (revoke_owes() && account_total(ACCOUNT_DESCRIPTORS) > fd_limit() / 2)
         revoke_turn(true);
-    return account_open(datagram->uid, datagram->pid);
+    return account_open(uid, pid);
 }
 
 void source_bill(struct source *source, struct account *account)
@@ -239,10 +247,9 @@ int source_drain(struct source *source, int (*handle)(struct source *, struct da
 
 void reactor_dispatch(uint64_t token)
 {
-    uint32_t fd = (uint32_t)token;
-    struct source *source = fd < sources_size ? sources[fd] : NULL;
+    struct source *source = source_find(token);
 
-    if (!source || source->serial != token >> 32)
+    if (!source)
         return;
     switch (source->kind) {
     case SOURCE_TETHER:

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/list.h"
 
@@ -50,6 +51,7 @@ struct source {
     bool drained;    /* the last source_drain left nothing */
     bool closed;     /* CLOSE was said over it */
     bool revoked;    /* what still comes over it makes nothing that lasts */
+    bool accepted;   /* an invitation: a connection to a name of this process, good for HELLO_HERE */
     uint8_t parting; /* leaving: enum notice_cause, and ... */
     uint8_t copies;  /* ... how often it is said */
     uint64_t revoke; /* request to revoke what was derived from `right`; 0: none */
@@ -69,11 +71,15 @@ int source_pair(int ret[2]);
 /* Takes `fd`, also on failure. NULL: out of memory. */
 struct source *source_new(struct port *port, enum source_kind kind, int fd);
 
+/* A number for a source that no other will have, and the source, while it is there; else NULL. */
+uint64_t source_token(const struct source *source);
+struct source *source_find(uint64_t token);
+
 /* From now on the socket confers `node`, until it is freed. */
 void source_confer(struct source *source, struct node *node);
 
-/* Whoever a request that came as `datagram` costs us something for; NULL: we ourselves, or no memory to tell. */
-struct account *source_payer(const struct datagram *datagram);
+/* Whoever costs us something; NULL: we ourselves, or no memory to tell. */
+struct account *source_payer(uid_t uid, pid_t pid);
 
 /* Charges its descriptor, until it is freed. NULL sources are fine. */
 void source_bill(struct source *source, struct account *account);

@@ -10,6 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "os/cpu.h"
+
 uint64_t fd_identity(int fd)
 {
     struct stat status;
@@ -68,6 +71,18 @@ bool fd_readable(int fd)
     struct pollfd entry = { .fd = fd, .events = POLLIN };
 
     return poll(&entry, 1, 0) > 0;
+}
+
+bool fd_look_for(int fd, int64_t ns)
+{
+    const int64_t until = clock_now() + ns;
+
+    while (!fd_readable(fd)) {
+        if (clock_now() >= until)
+            return false;
+        cpu_yield();
+    }
+    return true;
 }
 
 unsigned fd_events(int fd, unsigned events)

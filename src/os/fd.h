@@ -44,6 +44,12 @@ uint64_t fd_limit(void);
 /* Is there something to read or a hang-up on `fd`, now? */
 bool fd_readable(int fd);
 
+/*
+ * The same, looking again and again for `ns` at most, and letting others have the CPU in between: for
+ * what is about to come from a process that is awake, sooner than a sleep and a wake-up take.
+ */
+bool fd_look_for(int fd, int64_t ns);
+
 enum fd_events { FD_IN = 1, FD_OUT = 2, FD_HANGUP = 4 };
 
 /* Which of `events` are there now? HANGUP is always told. 0 also for what is not open. */

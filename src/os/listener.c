@@ -16,6 +16,7 @@
 
 #include "os/fd.h"
 #include "os/process.h"
+#include "os/socket.h"
 
 #define LOCK_TRIES 100 /* others hold it for a few system calls */
 #define LOCK_PAUSE 10000000
@@ -79,27 +80,32 @@ static int directory_lock(int dir)
  * By its path, or where that is longer than an address, through the open directory (which a process
  * that has changed its user may not be able to).
  */
-static struct sockaddr_un address_of(int dir, const char *name)
+static bool address_by_path(const char *name, struct sockaddr_un *ret)
 {
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const size_t size = sizeof(address.sun_path);
+    const size_t size = sizeof(ret->sun_path);
     char path[PATH_MAX];
 
-    if (directory_path(path) &&
-        (size_t)snprintf(address.sun_path, size, "%s/%s", path, name) < size)
-        return address;
-    snprintf(address.sun_path, size, "/proc/self/fd/%d/%s", dir, name);
+    *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    return directory_path(path) &&
+           (size_t)snprintf(ret->sun_path, size, "%s/%s", path, name) < size;
+}
+
+static struct sockaddr_un address_of(int dir, const char *name)
+{
+    struct sockaddr_un address;
+
+    if (!address_by_path(name, &address))
+        snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", dir, name);
     return address;
 }
 
-static int socket_connect(int dir, const char *name, int *ret_fd)
+static int socket_connect(const struct sockaddr_un *address, int *ret_fd)
 {
-    const struct sockaddr_un address = address_of(dir, name);
     fd_auto fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
     if (fd < 0)
         return -errno;
-    if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+    if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0)
         return -errno;
     *ret_fd = fd_take(&fd);
     return 0;
@@ -140,8 +146,9 @@ static uint64_t file_of(int dir, const char *name)
 /* 0: the name may be taken. */
 static int name_check(int dir, const char *name)
 {
+    const struct sockaddr_un address = address_of(dir, name);
     fd_auto probe = -1;
-    int r = socket_connect(dir, name, &probe);
+    int r = socket_connect(&address, &probe);
 
     if (r == -ENOENT || (r == -ECONNREFUSED && file_of(dir, name) != 0))
         return 0;
@@ -201,7 +208,9 @@ int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *
 
     if (accepted < 0)
         return -errno;
-    r = listener_peer(accepted, ret_pid, ret_uid, ret_gid);
+    r = socket_ask_who(accepted);
+    if (r == 0)
+        r = listener_peer(accepted, ret_pid, ret_uid, ret_gid);
     if (r < 0)
         return r;
     *ret_fd = fd_take(&accepted);
@@ -210,9 +219,16 @@ int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *
 
 int listener_connect(const char *name, int *ret_fd)
 {
-    fd_auto dir = directory_open(false);
+    struct sockaddr_un address;
+    fd_auto dir = -1;
 
-    return dir < 0 ? dir : socket_connect(dir, name, ret_fd);
+    if (address_by_path(name, &address))
+        return socket_connect(&address, ret_fd);
+    dir = directory_open(false);
+    if (dir < 0)
+        return dir;
+    address = address_of(dir, name);
+    return socket_connect(&address, ret_fd);
 }
 
 int listener_watch(void)

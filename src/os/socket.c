@@ -27,7 +27,7 @@ void datagram_deinit(struct datagram *datagram)
 }
 
 /* SO_PASSPIDFD is Linux 6.5; without it, the pid of the credentials has to do. */
-static int socket_ask_credentials(int fd)
+int socket_ask_who(int fd)
 {
     int on = 1;
 
@@ -44,9 +44,9 @@ int socket_pair(int ret[2])
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
         return -errno;
-    r = socket_ask_credentials(fds[0]);
+    r = socket_ask_who(fds[0]);
     if (r == 0)
-        r = socket_ask_credentials(fds[1]);
+        r = socket_ask_who(fds[1]);
     if (r < 0) {
         fd_close(&fds[0]);
         fd_close(&fds[1]);
@@ -73,7 +73,7 @@ int socket_adopt(int fd)
     /* one that listens or was never connected would never end */
     if (getpeername(fd, &peer, &peer_len) < 0)
         return -ENOTCONN;
-    return socket_ask_credentials(fd);
+    return socket_ask_who(fd);
 }
 
 int socket_send(int fd, const void *data, size_t len, const int *fds, size_t n_fds)
@@ -172,6 +172,28 @@ static int socket_read(int fd, int flags, struct datagram *ret)
 int socket_receive(int fd, struct datagram *ret)
 {
     return socket_read(fd, 0, ret);
+}
+
+int socket_receive_bare(int fd, struct datagram *ret)
+{
+    int saved = errno, r;
+    struct iovec iov = { .iov_base = ret->data, .iov_len = sizeof(ret->data) };
+    struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+    ssize_t n;
+
+    ret->n_fds = 0;
+    do {
+        n = recvmsg(fd, &msg, MSG_DONTWAIT);
+    } while (n < 0 && (errno == EINTR || errno == ECONNRESET));
+    r = n > 0 ? 1 : 0;
+    if (n < 0)
+        r = errno == EWOULDBLOCK ? -EAGAIN : -errno;
+    else if (msg.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
+        r = -EPROTO;
+    else
+        ret->len = (size_t)n;
+    errno = saved;
+    return r;
 }
 
 int socket_peek(int fd, struct datagram *ret)

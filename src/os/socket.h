@@ -35,6 +35,9 @@ int socket_pair(int ret[2]);
 /* Checks that `fd` is a connected socket of our kind and asks for credentials. 0 or -errno. */
 int socket_adopt(int fd);
 
+/* Asks for the credentials of those who send to `fd`. 0 or -errno. */
+int socket_ask_who(int fd);
+
 /* Sends one datagram with copies of n_fds descriptors. 0 or -errno (-EAGAIN: the queue is full). */
 int socket_send(int fd, const void *data, size_t len, const int *fds, size_t n_fds);
 
@@ -45,6 +48,12 @@ int socket_send(int fd, const void *data, size_t len, const int *fds, size_t n_f
  * datagram's to close.
  */
 int socket_receive(int fd, struct datagram *ret);
+
+/*
+ * The same from a socket that was not adopted yet, for a datagram without descriptors: with any it is
+ * -EPROTO, and they never come to this process (which might wait for whoever made them to close one).
+ */
+int socket_receive_bare(int fd, struct datagram *ret);
 
 /* The same, but leaves it there. Its descriptors are copies. */
 int socket_peek(int fd, struct datagram *ret);

@@ -34,7 +34,7 @@ struct shape {
 
 static const struct shape shapes[] = {
     [FRAME_GREETING_SEND] = { 0, 0, .geometry = true, .rights = true, .badge = true, .depth = true,
-                              .object = true, .limit = true },
+                              .object = true, .limit = true, .count = true },
     [FRAME_GREETING_RECEIVE] = { 0, 2, .geometry = true, .rights = true, .count = true,
                                  .object = true, .limit = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
@@ -52,6 +52,7 @@ static const struct shape shapes[] = {
     [FRAME_GREETING_REGION] = { 1, 1, .rights = true, .extension = true, .bytes = true, .id = true,
                                 .count = true, .badge = true, .depth = true },
     [FRAME_DETACH] = { 0, 0, .extension = true },
+    [FRAME_HELLO_HERE] = { 1, 1, .geometry = true },
 };
 
 #define TYPES ((int)(sizeof shapes / sizeof shapes[0]))

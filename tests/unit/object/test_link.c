@@ -65,9 +65,17 @@ static void hello_deinit(struct hello *hello)
     fd_close(&hello->tether);
 }
 
+/* As if it had come over the root. */
+static struct link *hello_answer(struct hello *hello)
+{
+    struct source over = { .kind = SOURCE_ROOT, .right = &port->receiver.tree };
+
+    return link_new(port, &hello->frame, &hello->datagram, &over);
+}
+
 static struct link *link_of(struct hello *hello)
 {
-    struct link *link = link_new(port, &hello->frame, &hello->datagram, &port->receiver.tree);
+    struct link *link = hello_answer(hello);
 
     support_require(link != NULL);
     return link;
@@ -191,7 +199,7 @@ static void the_tether_may_outlive_the_link(void **state)
 /* And nothing is left: the leak check of the test sees to it. */
 static void refuse(struct hello *hello)
 {
-    assert_null(link_new(port, &hello->frame, &hello->datagram, &port->receiver.tree));
+    assert_null(hello_answer(hello));
     hello_deinit(hello);
 }
 

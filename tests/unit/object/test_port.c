@@ -12,6 +12,13 @@
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
+static void post(struct port *port)
+{
+    control_lock();
+    port_post(port);
+    control_unlock();
+}
+
 static void a_port_is_nobodys_until_it_is_shown(void **state)
 {
     struct vrd_cap_info info;
@@ -76,7 +83,7 @@ static void bell_and_sleepers_outlive_a_port(void **state)
 
     (void)state;
     atomic_fetch_add(&port->sleepers, 1);
-    port_post(port);
+    post(port);
     bell = atomic_load(&port->bell);
     port_hold_and_close(port, cap);
     assert_int_not_equal(atomic_load(&port->bell), bell); /* the close has rung */
@@ -102,10 +109,10 @@ static void a_post_is_news_and_rings(void **state)
     (void)state;
     atomic_store(&port->attention, 0);
     assert_false(port_news(port));
-    port_post(port);
+    post(port);
     assert_true(port_news(port));
     assert_int_equal(atomic_load(&port->bell), bell + 1);
-    port_post(port);
+    post(port);
     assert_int_equal(atomic_load(&port->bell), bell + 2);
     port_hold_and_close(port, cap);
 }
@@ -249,7 +256,7 @@ static void the_other_side_changes_the_word_and_wakes(void **state)
             if (futex_many())
                 futex_wake(&fake.word, true);
             else
-                port_post(w.port);
+                post(w.port);
             waiter_end(&w);
             assert_int_equal(w.result, 0);
             assert_true(w.found);
@@ -270,7 +277,7 @@ static void a_post_wakes(void **state)
         if (asleep)
             support_wait_asleep(w.tid);
         port_hold(w.port, w.cap);
-        port_post(w.port);
+        post(w.port);
         port_let_go(w.port);
         waiter_end(&w);
         assert_int_equal(w.result, 0);
@@ -311,7 +318,7 @@ static void all_who_wait_wake(void **state)
     }
     for (int i = 0; i < 4; i++)
         support_wait_asleep(waiters[i].tid);
-    port_post(waiters[0].port);
+    post(waiters[0].port);
     for (int i = 0; i < 4; i++) {
         assert_int_equal(pthread_join(waiters[i].thread, NULL), 0);
         support_gate_deinit(&waiters[i].started);
@@ -359,7 +366,7 @@ static void a_nap_ends_by_time_post_or_close(void **state)
     w = (struct waiter){ .nap = true, .deadline = 3600 * 1000 * MS };
     waiter_start(&w, false);
     support_wait_asleep(w.tid);
-    port_post(w.port);
+    post(w.port);
     waiter_end(&w);
     assert_int_equal(w.result, 0);
     port_hold_and_close(w.port, w.cap);
@@ -400,7 +407,7 @@ static void a_child_has_the_port_to_itself(void **state)
     port_hold(w.port, w.cap);
     support_wait_exit(support_child(child_uses, &w), 0);
     port_let_go(w.port);
-    port_post(w.port);
+    post(w.port);
     waiter_end(&w);
     port_hold_and_close(w.port, w.cap);
 }

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+#include "object/outfit.h"
+
+#include <errno.h>
+
+#include "link/layout.h"
+#include "link/ring.h"
+#include "object/revoke.h"
+#include "object/source.h"
+#include "os/fd.h"
+
+void outfit_deinit(struct outfit *outfit)
+{
+    segment_unmap(&outfit->segment);
+    fd_close(&outfit->segment_fd);
+    fd_close(&outfit->near);
+    fd_close(&outfit->far);
+}
+
+int outfit_make(struct outfit *outfit, uint32_t capacity)
+{
+    const size_t size = layout_sender_size(ring_slots(capacity));
+    int r;
+
+    if (outfit->segment.size == size)
+        return 0;
+    outfit_deinit(outfit);
+    r = segment_create(size, &outfit->segment, &outfit->segment_fd);
+    if (r == -EMFILE && revoke_hurry())
+        r = segment_create(size, &outfit->segment, &outfit->segment_fd);
+    return r;
+}
+
+int outfit_tether(struct outfit *outfit)
+{
+    int pair[2];
+    int r = source_pair(pair);
+
+    if (r < 0)
+        return r;
+    outfit->near = pair[0];
+    outfit->far = pair[1];
+    return 0;
+}

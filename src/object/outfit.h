@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * outfit.h - what a sender brings to a new link: its segment and the tether. It can be made before it
+ * is known with whom the link will be.
+ */
+#pragma once
+
+#include <stdint.h>
+
+#include "os/segment.h"
+
+struct outfit {
+    struct segment segment; /* mapped to write */
+    int segment_fd;         /* read-only, for the receiver */
+    int near, far;          /* the tether */
+};
+
+#define OUTFIT_NONE ((struct outfit){ .segment_fd = -1, .near = -1, .far = -1 })
+
+/* A segment for a ring of that capacity; does nothing if there is one. 0 or -errno. */
+int outfit_make(struct outfit *outfit, uint32_t capacity);
+
+/* The tether. 0 or -errno. */
+int outfit_tether(struct outfit *outfit);
+
+/* Lets go of what nobody took out of it. */
+void outfit_deinit(struct outfit *outfit);
+
+#define outfit_auto __attribute__((cleanup(outfit_deinit))) struct outfit
