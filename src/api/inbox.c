@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include <veridian/inbox.h>
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <veridian/channel.h>
 #include <veridian/error.h>
@@ -9,6 +12,7 @@
 #include "api/message.h"
 #include "api/name.h"
 #include "api/passing.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "object/control.h"
 #include "object/name.h"
@@ -49,6 +53,26 @@ static int inbox_check(const struct vrd_inbox_options *options, struct vrd_publi
     return 0;
 }
 
+/* Was it left by a process that is no more? At least there is none with that number. */
+static bool inbox_left(const char *name)
+{
+    static const char prefix[] = "inbox-";
+    const char *number = name + sizeof(prefix) - 1;
+    char *end;
+    long pid;
+    int fd;
+
+    if (strncmp(name, prefix, sizeof(prefix) - 1) != 0)
+        return false;
+    pid = strtol(number, &end, 10);
+    if (end == number || *end != '\0' || pid <= 0 || pid > INT_MAX)
+        return false;
+    fd = process_open((pid_t)pid);
+    if (fd >= 0)
+        fd_close(&fd);
+    return fd == -ESRCH;
+}
+
 /* The name belongs to the receiving side, and goes with it. */
 static int inbox_publish(vrd_cap_t send, vrd_cap_t receive,
                          const struct vrd_publish_options *options)
@@ -59,6 +83,7 @@ static int inbox_publish(vrd_cap_t send, vrd_cap_t receive,
 
     if (r < 0)
         return r;
+    listener_sweep(inbox_left);
     inbox_name(control_pid(), name);
     return name_publish(receive, name, options, &right);
 }
@@ -122,8 +147,13 @@ static int target_connect(pid_t target, vrd_cap_t *ret)
     if (r == 0)
         r = target_check(fd, target);
     if (r == 0)
-        r = name_meet(&fd, 0, ret);
-    return r == VRD_ERR_ENDPOINT_NOT_FOUND ? target_missing(target) : r;
+        r = name_meet(&fd, clock_deadline(NAME_ANSWER_NS), ret);
+    if (r != VRD_ERR_ENDPOINT_NOT_FOUND && r != VRD_ERR_PEER_GONE)
+        return r;
+    r = target_missing(target);
+    if (r == VRD_ERR_PROCESS_NOT_FOUND) /* killed: it could not */
+        listener_clean(name);
+    return r;
 }
 
 static int grant_send(vrd_cap_t grant, pid_t target, uint32_t rights)

@@ -24,9 +24,8 @@
 
 #define RIGHTS_SENDER (VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 #define MODE_DEFAULT 0600
-#define ANSWER_NS INT64_C(1000000000) /* for a publisher that is there */
-#define SPIN_NS INT64_C(100000)       /* before sleeping until a publisher answers */
-#define LOOK_NS INT64_C(10000000)     /* where nobody tells when to look again */
+#define SPIN_NS INT64_C(100000)   /* before sleeping until a publisher answers */
+#define LOOK_NS INT64_C(10000000) /* where nobody tells when to look again */
 
 _Static_assert(VRD_NAME_MAX == LISTENER_NAME_MAX, "as documented");
 
@@ -76,16 +75,22 @@ int vrd_unpublish(const char *name)
 /* Waits until `fd` is readable; whoever answers may be this process. False: not in time. */
 static bool wait_until(int fd, int64_t deadline)
 {
-    if (fd_look_for(fd, SPIN_NS))
-        return true;
     while (!fd_readable(fd)) {
-        int64_t left = deadline == CLOCK_NEVER ? ANSWER_NS : deadline - clock_now();
+        int64_t left = deadline == CLOCK_NEVER ? NAME_ANSWER_NS : deadline - clock_now();
 
         if (left <= 0)
             return false;
-        reactor_wait(fd, left < ANSWER_NS ? left : ANSWER_NS);
+        reactor_wait(fd, left < NAME_ANSWER_NS ? left : NAME_ANSWER_NS);
     }
     return true;
+}
+
+/* How long to look for what comes soon. */
+static int64_t patience(int64_t deadline)
+{
+    int64_t left = deadline - clock_now();
+
+    return left < 1 ? 1 : left < SPIN_NS ? left : SPIN_NS;
 }
 
 /* What the publisher says to a connection: 0 and a greeting, or why not. */
@@ -123,23 +128,26 @@ int name_reach(const char *name, int *ret_fd)
 
 int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret)
 {
-    int64_t answer = clock_deadline(ANSWER_NS);
     outfit_auto outfit = OUTFIT_NONE;
     struct frame greeting;
     int r;
 
     outfit_make(&outfit, VRD_CHANNEL_SLOTS_DEFAULT); /* meanwhile; mostly it is what is needed */
-    if (!wait_until(*fd, deadline > answer ? deadline : answer))
+    if (!fd_look_for(*fd, patience(deadline)) && !wait_until(*fd, deadline))
         return VRD_ERR_TIMEOUT;
     r = greeting_read(*fd, &greeting);
     if (r == 0 && socket_ask_who(*fd) < 0)
         r = VRD_ERR_PEER_GONE;
     if (r == 0)
-        r = passing_import(&greeting, fd, &outfit, greeting.count > 0 ? SPIN_NS : 0, ret);
-    return r == VRD_ERR_PEER_GONE ? VRD_ERR_ENDPOINT_NOT_FOUND : r;
+        r = passing_import(&greeting, fd, &outfit, greeting.count > 0 ? patience(deadline) : 0,
+                           ret);
+    return r;
 }
 
-/* One attempt. VRD_ERR_ENDPOINT_NOT_FOUND and _ENDPOINT_BUSY may be different soon. */
+/*
+ * One attempt. VRD_ERR_ENDPOINT_NOT_FOUND, where nobody listens, _ENDPOINT_BUSY and _PEER_GONE may be
+ * different soon.
+ */
 static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
 {
     fd_auto fd = -1;
@@ -150,10 +158,27 @@ static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
 
 static bool connect_may_wait(int r)
 {
-    return r == VRD_ERR_ENDPOINT_NOT_FOUND || r == VRD_ERR_ENDPOINT_BUSY;
+    return r == VRD_ERR_ENDPOINT_NOT_FOUND || r == VRD_ERR_ENDPOINT_BUSY || r == VRD_ERR_PEER_GONE;
 }
 
-/* Tries again whenever a name may have appeared. */
+/* Until a name may have appeared. False: not in time. */
+static bool connect_wait_for_name(int *watch, int64_t deadline)
+{
+    enum listener_event event;
+
+    do {
+        if (!wait_until(*watch, deadline))
+            return false;
+        event = listener_watch_drain(*watch);
+    } while (event == LISTENER_NOTHING);
+    if (event == LISTENER_WAY) {
+        fd_close(watch);
+        *watch = listener_watch();
+    }
+    return true;
+}
+
+/* Tries again whenever that may help. */
 static int connect_wait(const char *name, int64_t deadline, vrd_cap_t *ret)
 {
     fd_auto watch = listener_watch();
@@ -169,12 +194,10 @@ static int connect_wait(const char *name, int64_t deadline, vrd_cap_t *ret)
             pause = deadline - clock_now();
         if (pause <= 0)
             return VRD_ERR_TIMEOUT;
-        if (watch < 0 || r == VRD_ERR_ENDPOINT_BUSY) {
-            fd_wait_for(-1, pause);
-            continue;
-        }
-        if (wait_until(watch, deadline))
-            listener_watch_drain(watch);
+        if (watch < 0 || r != VRD_ERR_ENDPOINT_NOT_FOUND)
+            fd_wait_for(-1, pause); /* nobody tells */
+        else if (!connect_wait_for_name(&watch, deadline))
+            return VRD_ERR_TIMEOUT;
     }
 }
 
@@ -188,7 +211,9 @@ int vrd_connect(const char *name, int64_t timeout_ns, vrd_cap_t *ret)
     r = control_ready();
     if (r < 0)
         return r;
-    deadline = clock_deadline(timeout_ns);
+    deadline = clock_deadline(timeout_ns != 0 ? timeout_ns : NAME_ANSWER_NS);
     r = connect_try(name, deadline, ret);
-    return timeout_ns != 0 && connect_may_wait(r) ? connect_wait(name, deadline, ret) : r;
+    if (timeout_ns != 0 && connect_may_wait(r))
+        r = connect_wait(name, deadline, ret);
+    return r == VRD_ERR_PEER_GONE ? VRD_ERR_ENDPOINT_NOT_FOUND : r;
 }

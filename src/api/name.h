@@ -8,8 +8,11 @@
 /* A connection to whoever listens under `name`; never waits. Errors as vrd_connect, or ENDPOINT_BUSY. */
 int name_reach(const char *name, int *ret_fd);
 
+/* Time for the answer of a publisher that is there, where none is given. */
+#define NAME_ANSWER_NS INT64_C(1000000000)
+
 /*
- * What the publisher answers, until `deadline` or for a second, whichever is later. Leaves `fd` to the
- * caller. Errors as vrd_connect; ENDPOINT_NOT_FOUND: it went away just now.
+ * What the publisher answers, until `deadline`; may take the descriptor. Errors as vrd_connect; PEER_GONE:
+ * it went away just now.
  */
 int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret);

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/list.h"
+#include "cap/account.h"
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "object/control.h"
@@ -27,21 +28,24 @@
 struct name {
     struct list node;
     char text[LISTENER_NAME_MAX + 1];
-    uint64_t file;
+    struct listener_file file;
     vrd_cap_t cap;
     struct name_right handed;
     uint64_t token; /* of the owner's end of `right`, see receiver_source */
     struct source *listener;
     struct source *right;
     struct vrd_publish_options options;
+    struct list parked; /* visitors who are welcome, for whom the owner's queue has no room ... */
+    bool stalled;       /* ... so that nobody else is let in either                          */
     uint32_t n_waiting;
 };
 
-/* Who has connected to a name and is not admitted yet. */
+/* Who has connected to a name and is not admitted yet: in `visitors`, or in the name's `parked`. */
 struct visitor {
     struct list node;
     struct name *name;
     struct vrd_source who;
+    struct account *account; /* pays for the descriptor */
     uint64_t serial;
     int fd;
 };
@@ -65,6 +69,7 @@ static void visitor_free(struct visitor *visitor)
 {
     list_remove(&visitor->node);
     visitor->name->n_waiting--;
+    account_discharge(visitor->account, ACCOUNT_DESCRIPTORS, 1);
     fd_close(&visitor->fd);
     free(visitor);
 }
@@ -77,9 +82,12 @@ static void name_free(struct name *name)
         if (visitor->name == name)
             visitor_free(visitor);
     }
+    while (!list_empty(&name->parked))
+        visitor_free(list_entry(name->parked.next, struct visitor, node));
     list_remove(&name->node);
     source_free(&name->listener);
     source_free(&name->right);
+    listener_forget(&name->file);
     free(name);
     if (list_empty(&names))
         links_expected(false);
@@ -87,7 +95,7 @@ static void name_free(struct name *name)
 
 static void name_remove(struct name *name)
 {
-    listener_remove(name->text, name->file);
+    listener_remove(name->text, &name->file);
     name_free(name);
 }
 
@@ -131,40 +139,105 @@ static void name_introduce_here(struct source *over, const struct name *name, in
     reactor_expect();
 }
 
+/*
+ * The owner is elsewhere: it is told first, and if its queue is full, nobody is. 0, or -errno: -EAGAIN,
+ * -EPIPE where nobody serves the name any more.
+ */
+static int name_introduce_there(const struct name *name, int fd)
+{
+    const struct frame *greeting = &name->handed.greeting;
+    const struct frame derive = { .type = FRAME_DERIVE, .rights = greeting->rights };
+    int r = say(name->right->fd, &derive, &fd, 1);
+
+    reactor_sent();
+    return r < 0 ? r : say(fd, greeting, NULL, 0);
+}
+
+/* Somebody waits, and pays for it. NULL: not allowed that, or no memory. */
+static struct visitor *visitor_new(struct name *name, int *fd, const struct vrd_source *who,
+                                   struct list *among)
+{
+    struct account *account = source_payer(who->uid, who->pid);
+    struct visitor *visitor = NULL;
+
+    if (account_allows(account, ACCOUNT_DESCRIPTORS, 1))
+        visitor = calloc(1, sizeof(*visitor));
+    if (!visitor) {
+        account_close(account);
+        return NULL;
+    }
+    *visitor = (struct visitor){
+        .name = name, .who = *who, .account = account, .serial = ++visits, .fd = fd_take(fd)
+    };
+    account_charge(account, ACCOUNT_DESCRIPTORS, 1);
+    list_append(among, &visitor->node);
+    name->n_waiting++;
+    return visitor;
+}
+
+/* From now on only room in the owner's queue matters, or no longer. What cannot be watched has ended. */
+static int name_stall(struct name *name, bool stalled)
+{
+    int r;
+
+    name->stalled = stalled;
+    source_unwatch(name->right);
+    if (stalled) {
+        source_unwatch(name->listener);
+        return source_watch_room(name->right);
+    }
+    r = source_watch(name->right);
+    return r < 0 ? r : source_watch(name->listener);
+}
+
+static void name_park(struct name *name, int *fd, const struct vrd_source *who)
+{
+    if (!visitor_new(name, fd, who, &name->parked))
+        refuse(*fd, NOTICE_POLICY);
+    else if (!name->stalled && name_stall(name, true) < 0)
+        name_remove(name);
+}
+
 /* The connection becomes an invitation, greeted by us and known to the owner. */
 static void name_introduce(struct name *name, int *fd, const struct vrd_source *who)
 {
-    const struct name_right *handed = &name->handed;
-    const struct frame derive = { .type = FRAME_DERIVE, .rights = handed->greeting.rights };
-    struct source *over = receiver_source(handed->owner, handed->far, &name->token);
-    int r;
+    struct source *over = receiver_source(name->handed.owner, name->handed.far, &name->token);
+    int r = -EAGAIN;
 
     if (over) {
         name_introduce_here(over, name, fd_take(fd), who);
         return;
     }
-    if (say(*fd, &handed->greeting, NULL, 0) < 0)
-        return;
-    r = say(name->right->fd, &derive, fd, 1);
-    reactor_sent();
-    if (r == -EPIPE)
-        name_remove(name); /* nobody serves it any more */
+    if (!name->stalled)
+        r = name_introduce_there(name, *fd);
+    if (r == -EAGAIN)
+        name_park(name, fd, who);
+}
+
+/* There is room again, or the right has ended. */
+static void name_resume(struct name *name)
+{
+    while (!list_empty(&name->parked)) {
+        struct visitor *visitor = list_entry(name->parked.next, struct visitor, node);
+
+        if (name_introduce_there(name, visitor->fd) == -EAGAIN)
+            return;
+        visitor_free(visitor);
+    }
+    if (name_stall(name, false) < 0)
+        name_remove(name);
 }
 
 static int name_visit(struct name *name, int *fd, const struct vrd_source *who)
 {
-    struct visitor *visitor;
-
     if (!name->options.allow) {
         name_introduce(name, fd, who);
         return 0;
     }
-    visitor = calloc(1, sizeof(*visitor));
-    if (!visitor)
-        return -ENOMEM;
-    *visitor = (struct visitor){ .name = name, .who = *who, .serial = ++visits, .fd = fd_take(fd) };
-    list_append(&visitors, &visitor->node);
-    name->n_waiting++;
+    if (!visitor_new(name, fd, who, &visitors)) {
+        refuse(*fd, NOTICE_POLICY);
+        return 0;
+    }
     reactor_owe();
     atomic_store_explicit(&visited, true, memory_order_relaxed);
     return 0;
@@ -175,7 +248,10 @@ void name_source_ready(struct source *source)
     struct name *name = source->name;
 
     if (source == name->right) { /* it never says anything but that it is over */
-        name_remove(name);
+        if (name->stalled && !socket_over(source->fd))
+            name_resume(name);
+        else
+            name_remove(name);
         return;
     }
     for (int i = 0; i < ACCEPT_MAX && name->n_waiting < WAITING_MAX; i++) {
@@ -191,7 +267,7 @@ void name_source_ready(struct source *source)
             reactor_starved();
             return;
         }
-        if (list_empty(&names) || name_find(name->text) != name)
+        if (list_empty(&names) || name_find(name->text) != name || name->stalled)
             return;
     }
 }
@@ -341,6 +417,8 @@ int name_publish(vrd_cap_t cap, const char *text, const struct vrd_publish_optio
         return VRD_ERR_OUT_OF_MEMORY;
     }
     list_init(&name->node);
+    list_init(&name->parked);
+    name->file = LISTENER_FILE_NONE;
     memcpy(name->text, text, strlen(text) + 1); /* a valid name fits */
     name->cap = cap;
     name->handed = *right;
@@ -412,7 +490,7 @@ __attribute__((destructor)) static void name_at_exit(void)
     list_foreach(node, &names) {
         const struct name *name = list_entry(node, struct name, node);
 
-        listener_remove(name->text, name->file);
+        listener_remove(name->text, &name->file);
     }
     control_unlock();
 }

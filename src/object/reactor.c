@@ -77,11 +77,11 @@ static int reactor_open(void)
     return 0;
 }
 
-int reactor_watch(int fd, uint64_t token)
+int reactor_watch(int fd, unsigned events, uint64_t token)
 {
     int r = reactor_open();
 
-    return r < 0 ? r : loop_add(loop, fd, token);
+    return r < 0 ? r : loop_add_events(loop, fd, events, token);
 }
 
 void reactor_unwatch(int fd, uint64_t token)

@@ -113,17 +113,27 @@ void source_bill(struct source *source, struct account *account)
     account_charge(account, ACCOUNT_DESCRIPTORS, 1);
 }
 
-int source_watch(struct source *source)
+static int source_watch_events(struct source *source, unsigned events)
 {
     int r;
 
     if (source->watched)
         return 0;
-    r = reactor_watch(source->fd, source_token(source));
+    r = reactor_watch(source->fd, events, source_token(source));
     if (r < 0)
         return error_from_errno(-r);
     source->watched = true;
     return 0;
+}
+
+int source_watch(struct source *source)
+{
+    return source_watch_events(source, FD_IN);
+}
+
+int source_watch_room(struct source *source)
+{
+    return source_watch_events(source, FD_OUT);
 }
 
 void source_unwatch(struct source *source)

@@ -87,6 +87,9 @@ void source_bill(struct source *source, struct account *account);
 /* 0 or VRD_ERR_*. Again and again is fine. */
 int source_watch(struct source *source);
 
+/* The same, for room to send. */
+int source_watch_room(struct source *source);
+
 void source_unwatch(struct source *source);
 
 /* A byte came over it: 0, or VRD_ERR_PEER_CORRUPT if nobody had asked for one more. */

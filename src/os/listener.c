@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "os/listener.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -20,6 +21,7 @@
 
 #define LOCK_TRIES 100 /* others hold it for a few system calls */
 #define LOCK_PAUSE 10000000
+#define SWEEP_MAX 4096 /* files looked at */
 
 bool listener_name_valid(const char *name)
 {
@@ -33,33 +35,37 @@ bool listener_name_valid(const char *name)
     return true;
 }
 
-/* False: it does not fit. */
-static bool directory_path(char path[PATH_MAX])
+/* How to open what stands there. -1: it does not fit. */
+static int directory_path(char path[PATH_MAX])
 {
     const char *dir = secure_getenv("VERIDIAN_RUNTIME_DIR");
     const char *base = secure_getenv("XDG_RUNTIME_DIR");
+    const bool chosen = dir && dir[0] != '\0';
     int n;
 
-    if (dir && dir[0] != '\0')
+    if (chosen)
         n = snprintf(path, PATH_MAX, "%s", dir);
     else if (base && base[0] != '\0')
         n = snprintf(path, PATH_MAX, "%s/veridian", base);
     else
         n = snprintf(path, PATH_MAX, "/run/veridian");
-    return n > 0 && n < PATH_MAX;
+    if (n <= 0 || n >= PATH_MAX)
+        return -1;
+    return O_DIRECTORY | O_CLOEXEC | (chosen ? 0 : O_NOFOLLOW); /* what we name, we also make */
 }
 
 static int directory_open(bool make)
 {
     char path[PATH_MAX];
+    int how = directory_path(path);
     int fd;
 
-    if (!directory_path(path))
+    if (how < 0)
         return -ENAMETOOLONG;
     if (make && mkdir(path, 0700) < 0 && errno != EEXIST && errno != EROFS)
         return -errno;
     /* whoever only connects may lack the permission to read it */
-    fd = open(path, (make ? O_RDONLY : O_PATH) | O_DIRECTORY | O_CLOEXEC);
+    fd = open(path, (make ? O_RDONLY : O_PATH) | how);
     return fd < 0 ? -errno : fd;
 }
 
@@ -86,7 +92,7 @@ static bool address_by_path(const char *name, struct sockaddr_un *ret)
     char path[PATH_MAX];
 
     *ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
-    return directory_path(path) &&
+    return directory_path(path) >= 0 &&
            (size_t)snprintf(ret->sun_path, size, "%s/%s", path, name) < size;
 }
 
@@ -111,11 +117,29 @@ static int socket_connect(const struct sockaddr_un *address, int *ret_fd)
     return 0;
 }
 
+/* The mode of a socket that we have just bound. Through a descriptor: it may be a link by now. 0 or -errno. */
+static int socket_set_mode(int dir, const char *name, mode_t mode)
+{
+    fd_auto file = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
+    struct stat status;
+
+    if (file < 0 || fstat(file, &status) < 0)
+        return -errno;
+    if (!S_ISSOCK(status.st_mode) || status.st_uid != process_user() || status.st_nlink != 1)
+        return -EBUSY;
+    if ((status.st_mode & 07777) == mode)
+        return 0;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+    return chmod(path, mode) < 0 ? -errno : 0;
+}
+
 /* A socket that listens, under the name `hidden`, which nobody looks for. */
 static int socket_listen(int dir, const char *hidden, mode_t mode, int *ret_fd)
 {
     const struct sockaddr_un address = address_of(dir, hidden);
     fd_auto fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int r;
 
     if (fd < 0)
         return -errno;
@@ -124,9 +148,10 @@ static int socket_listen(int dir, const char *hidden, mode_t mode, int *ret_fd)
     /* so that the file is born with no more than that; the process's umask may take some away */
     if (fchmod(fd, mode) < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
         return -errno;
-    if (fchmodat(dir, hidden, mode, 0) < 0 || listen(fd, SOMAXCONN) < 0) {
-        int r = -errno;
-
+    r = socket_set_mode(dir, hidden, mode);
+    if (r == 0 && listen(fd, SOMAXCONN) < 0)
+        r = -errno;
+    if (r < 0) {
         unlinkat(dir, hidden, 0);
         return r;
     }
@@ -143,7 +168,7 @@ static uint64_t file_of(int dir, const char *name)
     return (uint64_t)status.st_dev << 48 ^ status.st_ino;
 }
 
-/* 0: the name may be taken. */
+/* Does nobody listen under the name any more? 0, or -errno: -EADDRINUSE if somebody does. */
 static int name_check(int dir, const char *name)
 {
     const struct sockaddr_un address = address_of(dir, name);
@@ -155,12 +180,12 @@ static int name_check(int dir, const char *name)
     return r == -EMFILE || r == -ENFILE || r == -ENOMEM ? r : -EADDRINUSE;
 }
 
-int listener_open(const char *name, mode_t mode, int *ret_fd, uint64_t *ret_file)
+int listener_open(const char *name, mode_t mode, int *ret_fd, struct listener_file *ret)
 {
     fd_auto dir = directory_open(true);
     fd_auto fd = -1;
     char hidden[LISTENER_NAME_MAX + 2];
-    int r = dir < 0 ? dir : directory_lock(dir); /* until it is closed */
+    int r = dir < 0 ? dir : directory_lock(dir);
 
     if (r == 0)
         r = name_check(dir, name);
@@ -175,17 +200,63 @@ int listener_open(const char *name, mode_t mode, int *ret_fd, uint64_t *ret_file
         unlinkat(dir, hidden, 0);
         return r;
     }
-    *ret_file = file_of(dir, name);
+    flock(dir, LOCK_UN);
+    *ret = (struct listener_file){ .file = file_of(dir, name), .directory = fd_identity(dir) };
+    ret->dir = fd_take(&dir);
     *ret_fd = fd_take(&fd);
     return 0;
 }
 
-void listener_remove(const char *name, uint64_t file)
+void listener_remove(const char *name, const struct listener_file *file)
 {
-    fd_auto dir = directory_open(false);
+    /* a forked child, or whoever closes all it knows nothing of, may have another there */
+    if (file->file != 0 && fd_identity(file->dir) == file->directory &&
+        file_of(file->dir, name) == file->file)
+        unlinkat(file->dir, name, 0);
+}
 
-    if (dir >= 0 && file != 0 && file_of(dir, name) == file)
+void listener_forget(struct listener_file *file)
+{
+    if (file->dir >= 0 && fd_identity(file->dir) == file->directory)
+        fd_close(&file->dir);
+    *file = LISTENER_FILE_NONE;
+}
+
+/* --- what was left behind --------------------------------------------------------------------- */
+
+/* The directory is locked: nobody is between binding a name and listening. */
+static void stale_remove(int dir, const char *name)
+{
+    if (name_check(dir, name) == 0)
         unlinkat(dir, name, 0);
+}
+
+void listener_clean(const char *name)
+{
+    fd_auto dir = -1;
+    char path[PATH_MAX];
+    int how = directory_path(path);
+
+    if (how >= 0)
+        dir = open(path, O_RDONLY | how);
+    if (dir >= 0 && directory_lock(dir) == 0)
+        stale_remove(dir, name);
+}
+
+void listener_sweep(bool (*stale)(const char *name))
+{
+    fd_auto dir = directory_open(true);
+    struct dirent *entry;
+    DIR *listing;
+
+    if (dir < 0 || directory_lock(dir) < 0)
+        return;
+    listing = fdopendir(fd_duplicate(dir));
+    for (int i = 0; listing && i < SWEEP_MAX && (entry = readdir(listing)); i++)
+        if (listener_name_valid(entry->d_name) && stale(entry->d_name))
+            stale_remove(dir, entry->d_name);
+    if (listing)
+        closedir(listing);
 }
 
 int listener_peer(int fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid)
@@ -231,26 +302,79 @@ int listener_connect(const char *name, int *ret_fd)
     return socket_connect(&address, ret_fd);
 }
 
+/* --- watching --------------------------------------------------------------------------------- */
+
+#define WATCH_WAY (IN_CREATE | IN_MOVED_TO | IN_MOVE_SELF | IN_DELETE_SELF)
+
+/* The way to the directory as far as there is one. True: up to the directory itself. */
+static bool watch_way(int fd, char path[PATH_MAX])
+{
+    const uint32_t mask = WATCH_WAY | IN_ONLYDIR | IN_MASK_ADD;
+    char *slash = path[0] == '/' ? path : NULL;
+
+    inotify_add_watch(fd, path[0] == '/' ? "/" : ".", mask);
+    while ((slash = strchr(slash ? slash + 1 : path, '/'))) {
+        *slash = '\0';
+        inotify_add_watch(fd, path, mask);
+        *slash = '/';
+    }
+    return inotify_add_watch(fd, path, mask) >= 0;
+}
+
 int listener_watch(void)
 {
-    fd_auto dir = directory_open(true); /* which makes it, so that there is something to watch */
     fd_auto fd = -1;
     char path[PATH_MAX];
 
-    if (dir < 0 || !directory_path(path))
-        return dir < 0 ? dir : -ENAMETOOLONG;
+    if (directory_path(path) < 0)
+        return -ENAMETOOLONG;
     fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
     if (fd < 0)
         return -errno;
-    if (inotify_add_watch(fd, path, IN_MOVED_TO | IN_ONLYDIR) < 0)
+    if (!watch_way(fd, path) && errno != ENOENT)
         return -errno;
     return fd_take(&fd);
 }
 
-void listener_watch_drain(int fd)
+/* Is it a part of the path? */
+static bool path_has(const char *path, const char *part)
+{
+    size_t len = strlen(part);
+
+    for (const char *at = path; (at = strstr(at, part)); at++)
+        if ((at == path || at[-1] == '/') && (at[len] == '/' || at[len] == '\0'))
+            return true;
+    return false;
+}
+
+static enum listener_event watch_event(const struct inotify_event *event, const char *path)
+{
+    if (event->mask & (IN_MOVE_SELF | IN_DELETE_SELF | IN_IGNORED | IN_UNMOUNT | IN_Q_OVERFLOW))
+        return LISTENER_WAY;
+    if (event->len > 0 && path_has(path, event->name))
+        return LISTENER_WAY;
+    return event->mask & IN_MOVED_TO ? LISTENER_NAME : LISTENER_NOTHING;
+}
+
+enum listener_event listener_watch_drain(int fd)
 {
     char events[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+    enum listener_event found = LISTENER_NOTHING;
+    char path[PATH_MAX];
+    ssize_t n;
 
-    while (read(fd, events, sizeof(events)) > 0)
-        ;
+    if (directory_path(path) < 0)
+        return LISTENER_WAY;
+    while ((n = read(fd, events, sizeof(events))) > 0) {
+        const struct inotify_event *event;
+
+        for (ssize_t at = 0; at < n; at += (ssize_t)(sizeof(*event) + event->len)) {
+            enum listener_event one;
+
+            event = (const struct inotify_event *)(const void *)(events + at);
+            one = watch_event(event, path);
+            found = one > found ? one : found;
+        }
+    }
+    return found;
 }

@@ -272,7 +272,6 @@ static void who_takes_no_part(void **state)
 {
     struct scene scene;
     vrd_cap_t grant;
-    char path[108];
     pid_t child;
 
     (void)state;
@@ -286,13 +285,27 @@ static void who_takes_no_part(void **state)
     assert_true(inbox_exists(scene.other));
     EXPECT(vrd_cap_grant(scene.send, scene.other, VRD_RIGHT_SEND, &grant),
            VRD_ERR_PROCESS_NOT_FOUND);
-    inbox_path(scene.other, path);
-    assert_int_equal(unlink(path), 0);
+    assert_false(inbox_exists(scene.other)); /* who finds it so removes it */
     scene.other = -1;
     EXPECT(vrd_cap_close(scene.inbox), 0);
     assert_false(inbox_exists(getpid()));
     EXPECT(vrd_cap_grant(scene.send, getpid(), VRD_RIGHT_SEND, &grant), VRD_ERR_NOT_INITIALIZED);
     EXPECT(vrd_inbox_open(NULL, &scene.inbox), 0);
+    scene_close(&scene);
+}
+
+static void who_opens_an_inbox_removes_those_of_the_dead(void **state)
+{
+    struct scene scene;
+
+    (void)state;
+    scene_open(&scene, "idle");
+    support_kill(scene.other);
+    assert_true(inbox_exists(scene.other));
+    EXPECT(vrd_cap_close(scene.inbox), 0);
+    EXPECT(vrd_inbox_open(NULL, &scene.inbox), 0);
+    assert_false(inbox_exists(scene.other));
+    scene.other = -1;
     scene_close(&scene);
 }
 
@@ -418,6 +431,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(an_endpoint_can_be_granted),
                      SUPPORT_TEST(what_is_not_given),
                      SUPPORT_TEST(who_takes_no_part),
+                     SUPPORT_TEST(who_opens_an_inbox_removes_those_of_the_dead),
                      SUPPORT_TEST(an_inbox_under_a_false_name),
                      SUPPORT_TEST(the_own_inbox_decides_both_ways),
                      SUPPORT_TEST(another_user_is_kept_out_from_both_sides),
