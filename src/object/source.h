@@ -48,10 +48,10 @@ struct source {
     uint32_t arms;     /* times that the other end was asked for a byte over it */
     uint32_t rings;    /* bytes that came */
     bool watched;
-    bool drained;    /* the last source_drain left nothing */
-    bool closed;     /* CLOSE was said over it */
-    bool revoked;    /* what still comes over it makes nothing that lasts */
-    bool accepted;   /* an invitation: a connection to a name of this process, good for HELLO_HERE */
+    bool drained;  /* the last source_drain left nothing */
+    bool closed;   /* CLOSE was said over it */
+    bool revoked;  /* what still comes over it makes nothing that lasts */
+    bool accepted; /* an invitation: a connection to a name of this process, good for HELLO_HERE */
     uint8_t parting; /* leaving: enum notice_cause, and ... */
     uint8_t copies;  /* ... how often it is said */
     uint64_t revoke; /* request to revoke what was derived from `right`; 0: none */
