@@ -202,9 +202,14 @@ def add_setup(table, setup):
         table.add("connect by name, call, close", time_text(took), {"unix seqpacket": f"{ratio:.3g}"},
                   "<= 150 us", took <= 150e3)
     if "revoke/veridian" in setup and "revoke/unix seqpacket" in setup:
-        ratio = ns("revoke/veridian") / ns("revoke/unix seqpacket")
-        table.add("revoke 9000 descendants", time_text(ns("revoke/veridian")),
-                  {"unix seqpacket": f"{ratio:.3g}"})
+        took = ns("revoke/veridian")
+        ratio = took / ns("revoke/unix seqpacket")
+        table.add("revoke 10000 descendants", time_text(took), {"unix seqpacket": f"{ratio:.3g}"},
+                  "<= 50 ms", took <= 50e6)
+    if "revoke_used/veridian" in setup:
+        table.add("revoke 3000 links", time_text(ns("revoke_used/veridian")), {})
+    if "check_capability/veridian" in setup:
+        table.add("check of a capability, general way", f"{ns('check_capability/veridian'):.1f} ns", {})
     for what in ("export", "export_import_use"):
         if f"{what}/veridian" in setup:
             table.add(what.replace("_", ", "), time_text(ns(f"{what}/veridian")), {})
