@@ -62,10 +62,12 @@ VRD_API int vrd_publish(vrd_cap_t cap, const char *name, const struct vrd_publis
 VRD_API int vrd_unpublish(const char *name);
 
 /*
- * Gets a capability from whoever has published `name`. Waits up to `timeout_ns` for a publisher to
- * appear and to answer; with 0 it does not wait for one to appear, but gives one that is there a
- * second to answer. Whose it is, vrd_cap_info tells once the owner has answered.
+ * Gets a capability from whoever has published `name`. Waits up to `timeout_ns`, in all, for a publisher
+ * to appear and to answer, whatever it does meanwhile; with 0 it does not wait for one to appear, but
+ * gives one that is there a second to answer. The directory of names may come later, too. Before it sleeps
+ * it looks for the answer for up to 0.2 ms. Whose it is, vrd_cap_info tells once the owner has answered.
  *  ENDPOINT_NOT_FOUND  nobody has published the name, and the call was not to wait
+ *  ENDPOINT_BUSY       too many wait for the publisher, and the call was not to wait
  *  TIMEOUT             nobody had by the end of the time, or whoever has did not answer
  *  PERMISSION_DENIED   the file's mode or the publisher refuses
  *  PEER_CORRUPT        the publisher broke the protocol
