@@ -85,6 +85,17 @@ VRD_API int vrd_loan_timed(vrd_cap_t cap, size_t size, int64_t timeout_ns, struc
 VRD_API int vrd_loan_send(struct vrd_loan *loan, int64_t timeout_ns);
 
 /*
+ * Calls with the loan as the request, which was borrowed through an endpoint's capability, and waits for
+ * the reply into `reply`, both within `timeout_ns`. Returns its length. The loan is over once the request
+ * was sent, even if there is no reply: then loan->data is NULL.
+ *  INVALID_ARGUMENT  no loan, len > size, reply is NULL with size > 0, or a negative timeout
+ *  ENDPOINT_BUSY     also VRD_LOANS_MAX messages are lent
+ *  PEER_GONE         also as vrd_loan_send
+ * and all others as vrd_call.
+ */
+VRD_API ssize_t vrd_call_loan(struct vrd_loan *loan, void *reply, size_t size, int64_t timeout_ns);
+
+/*
  * Ends a loan that is not to be sent. Its room is free at once. Never waits.
  *  INVALID_ARGUMENT  no loan
  *  OUT_OF_MEMORY     in a forked child, or a thread, that has not used the library yet
@@ -102,6 +113,15 @@ VRD_API int vrd_loan_cancel(struct vrd_loan *loan);
  * and all others as vrd_receive_timed, but for MESSAGE_TOO_LARGE.
  */
 VRD_API int vrd_receive_view(vrd_cap_t cap, struct vrd_view *ret, int64_t timeout_ns);
+
+/*
+ * As vrd_receive_call, with the request as a view. It can be released before or after the reply.
+ *  INVALID_ARGUMENT  request or ret_reply is NULL, or a negative timeout
+ *  OUT_OF_MEMORY     also no memory for the copy; the request is kept
+ * and all others as vrd_receive_call, but for MESSAGE_TOO_LARGE.
+ */
+VRD_API int vrd_receive_call_view(vrd_cap_t cap, struct vrd_view *request, vrd_cap_t *ret_reply,
+                                  int64_t timeout_ns);
 
 /*
  * Releases a view, in any order with others, by any thread. Its memory must not be touched any more,

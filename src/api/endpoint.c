@@ -4,6 +4,7 @@
 #include <veridian/capability.h>
 #include <veridian/error.h>
 
+#include "api/loan.h"
 #include "api/message.h"
 #include "api/options.h"
 #include "api/transfer.h"
@@ -267,6 +268,24 @@ int vrd_call_message(vrd_cap_t cap, const struct vrd_message *request, struct vr
     return r < 0 ? (int)r : 0;
 }
 
+ssize_t vrd_call_loan(struct vrd_loan *request, void *reply, size_t size, int64_t timeout_ns)
+{
+    struct ring_message out, in = call_wish(reply, NULL);
+    struct port *port;
+    int r;
+
+    if (!loan_valid(request))
+        return VRD_ERR_INVALID_ARGUMENT;
+    out = loan_out(request);
+    port = gate_enter(request->cap, VRD_RIGHT_SEND, &r);
+    if (!port)
+        return r;
+    r = call_held(port, request->cap, &out, NULL, &in, size, timeout_ns);
+    if (!out.block)
+        loan_end(request);
+    return call_answered(r, &in, NULL);
+}
+
 /* --- serving ---------------------------------------------------------------------------------- */
 
 /* Pin held, and kept on success only. */
@@ -292,6 +311,32 @@ static int receive_call_held(struct port *port, vrd_cap_t cap, struct vrd_messag
         request->len = in.len;
     }
     return r;
+}
+
+int vrd_receive_call_view(vrd_cap_t cap, struct vrd_view *request, vrd_cap_t *ret_reply,
+                          int64_t timeout_ns)
+{
+    struct ring_message in = { .wants_calls = true, .wants_view = true };
+    struct link *link;
+    struct port *port;
+    int r;
+
+    if (!request || !ret_reply)
+        return VRD_ERR_INVALID_ARGUMENT;
+    port = gate_enter(cap, VRD_RIGHT_RECEIVE, &r);
+    if (!port)
+        return r;
+    if (port->object != VRD_OBJECT_ENDPOINT) {
+        gate_leave(port);
+        return VRD_ERR_NOT_SUPPORTED;
+    }
+    r = transfer_receive(port, cap, &in, 0, timeout_ns, &link);
+    if (r < 0)
+        return r;
+    view_in(request, &in, link);
+    *ret_reply = in.reply;
+    gate_leave(port);
+    return 0;
 }
 
 static __attribute__((noinline)) int receive_call_slow(vrd_cap_t cap, struct vrd_message *request,

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include "api/loan.h"
 #include "api/transfer.h"
 #include "object/borrower.h"
 #include "object/control.h"
@@ -44,8 +45,24 @@ int vrd_loan(vrd_cap_t cap, size_t size, struct vrd_loan *ret)
     return vrd_loan_timed(cap, size, VRD_FOREVER, ret);
 }
 
-/* The loan is over. */
-static void loan_end(struct vrd_loan *loan)
+bool loan_valid(const struct vrd_loan *loan)
+{
+    return loan && loan->data && loan->len <= loan->size;
+}
+
+struct ring_message loan_out(const struct vrd_loan *loan)
+{
+    struct lender *lender = loan->lender;
+
+    return (struct ring_message){ .data = loan->data,
+                                  .len = loan->len,
+                                  .opcode = loan->opcode,
+                                  .flags = loan->flags,
+                                  .block = loan->piece,
+                                  .lender = &lender->loans };
+}
+
+void loan_end(struct vrd_loan *loan)
 {
     lender_let_go(loan->lender);
     *loan = (struct vrd_loan){ 0 };
@@ -54,19 +71,12 @@ static void loan_end(struct vrd_loan *loan)
 int vrd_loan_send(struct vrd_loan *loan, int64_t timeout_ns)
 {
     struct ring_message message;
-    struct lender *lender;
     struct port *port;
     int r;
 
-    if (!loan || !loan->data || loan->len > loan->size)
+    if (!loan_valid(loan))
         return VRD_ERR_INVALID_ARGUMENT;
-    lender = loan->lender;
-    message = (struct ring_message){ .data = loan->data,
-                                     .len = loan->len,
-                                     .opcode = loan->opcode,
-                                     .flags = loan->flags,
-                                     .block = loan->piece,
-                                     .lender = &lender->loans };
+    message = loan_out(loan);
     port = gate_enter(loan->cap, VRD_RIGHT_SEND, &r);
     if (!port)
         return r;
@@ -99,17 +109,16 @@ int vrd_loan_cancel(struct vrd_loan *loan)
 
 static const char nothing[1]; /* what an empty view shows that is a copy */
 
-static void view_fill(struct vrd_view *view, const struct ring_message *message,
-                      const struct link *link)
+void view_in(struct vrd_view *view, const struct ring_message *in, const struct link *link)
 {
-    *view = (struct vrd_view){ .data = message->view.memory ? message->view.data : message->data,
-                               .len = message->len,
-                               .opcode = message->opcode,
-                               .flags = message->flags,
+    *view = (struct vrd_view){ .data = in->view.memory ? in->view.data : in->data,
+                               .len = in->len,
+                               .opcode = in->opcode,
+                               .flags = in->flags,
                                .badge = link->badge,
                                .source = link->source,
-                               .memory = message->view.memory,
-                               .loan = message->view.loan };
+                               .memory = in->view.memory,
+                               .loan = in->view.loan };
     if (!view->data)
         view->data = nothing;
 }
@@ -129,7 +138,7 @@ int vrd_receive_view(vrd_cap_t cap, struct vrd_view *ret, int64_t timeout_ns)
     r = transfer_receive(port, cap, &message, 0, timeout_ns, &link);
     if (r < 0)
         return r;
-    view_fill(ret, &message, link);
+    view_in(ret, &message, link);
     gate_leave(port);
     return 0;
 }

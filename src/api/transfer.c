@@ -97,7 +97,7 @@ static int send_write(struct port *port, struct ring_message *message)
         if (r < 0 && !lent && message->block)
             lender_give(port, message->block);
     }
-    if (!lent)
+    if (!lent || r == 0) /* what was lent is not the caller's any more */
         message->block = NULL;
     if (r < 0)
         return r;

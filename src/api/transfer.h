@@ -29,7 +29,8 @@ int transfer_send(struct port *port, vrd_cap_t cap, struct ring_message *message
 /*
  * As transfer_send, but keeps the pin on success. If the message is a call (`call` is not 0), an
  * entry for the answer is picked (then `call` says which), also waiting for one; on success the call
- * has begun. If it `borrows`, nothing is sent, but `block` is to be written to.
+ * has begun. If it `borrows`, nothing is sent, but `block` is to be written to. A
+ * `block` that was to be lent is NULL once it is, also on failure.
  */
 int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *message,
                        int64_t timeout_ns);
