@@ -220,6 +220,8 @@ static void receiver_retire(struct port *port, struct link *link, enum notice_ca
     link_free(link, cause, cause == NOTICE_CLOSED);
     rx->gone = rx->n_links == 0 && list_empty(&rx->sources);
     control_unlock();
+    if (rx->gone)
+        port_wake(port); /* nobody else tells those who sleep beside this thread */
 }
 
 /* A silent link is to ring its tether; it is looked at once more when a store must have arrived. */

@@ -302,6 +302,7 @@ static int sender_lost(struct port *port, int error)
     cause = error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : sender_cause(s);
     sender_unlink(port, error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : NOTICE_CLOSED);
     control_unlock();
+    port_wake(port); /* nobody else tells those who sleep, if this thread was the first to notice */
     if (error != VRD_ERR_PEER_GONE || s->root < 0 || socket_ended(s->root))
         return sender_end(port, error, loss_of_cause((uint8_t)cause));
     sender_settle(port, SENDER_NEW);

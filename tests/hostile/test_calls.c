@@ -396,6 +396,50 @@ static void test_a_flood_of_buffers(void **state)
     fd_close(&fd);
 }
 
+static void *call_until_the_end(void *arg)
+{
+    char reply[8];
+
+    support_require_equal(
+        vrd_call(*(const vrd_cap_t *)arg, "", 0, reply, sizeof reply, VRD_FOREVER),
+        VRD_ERR_PEER_GONE);
+    return NULL;
+}
+
+static void *send_until_the_end(void *arg)
+{
+    ssize_t result;
+
+    do
+        result = vrd_send(*(const vrd_cap_t *)arg, "", 0);
+    while (result == 0);
+    support_require_equal(result, VRD_ERR_PEER_GONE);
+    return NULL;
+}
+
+/* The owner says that it ends, but hangs up nowhere: the one thread that notices tells the others. */
+static void test_an_end_that_one_thread_finds(void **state)
+{
+    void *(*const runs[])(void *) = { call_until_the_end, send_until_the_end };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(runs); i++) {
+        struct owner owner;
+        pthread_t threads[2];
+
+        owner_linked_endpoint(&owner, SLOTS);
+        for (size_t k = 0; k < ARRAY_SIZE(threads); k++)
+            support_require(pthread_create(&threads[k], NULL, runs[i], &owner.cap) == 0);
+        support_sleep_ms(50); /* asleep for good */
+        __atomic_store_n(&owner_memory(&owner)->notice, (uint64_t)NOTICE_CLOSED << 32,
+                         __ATOMIC_RELEASE);
+        support_require_equal(vrd_send_timed(owner.cap, "", 0, 0), VRD_ERR_PEER_GONE);
+        for (size_t k = 0; k < ARRAY_SIZE(threads); k++)
+            support_require(pthread_join(threads[k], NULL) == 0);
+        owner_deinit(&owner);
+    }
+}
+
 /* Words, buffers and frames by chance: an answer of some kind in time, and nothing is left. */
 static void test_answers_by_chance(void **state)
 {
@@ -443,6 +487,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_buffers_that_are_announced_wrong),
                      SUPPORT_TEST(test_buffer_before_any_call),
                      SUPPORT_TEST(test_a_flood_of_buffers),
+                     SUPPORT_TEST(test_an_end_that_one_thread_finds),
                      SUPPORT_TEST(test_answers_by_chance),
                      { 0 },
                  },

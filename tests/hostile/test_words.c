@@ -426,6 +426,45 @@ static void test_wakes_for_nothing(void **state)
     victim_deinit(&stage.victim);
 }
 
+static void pump_quietly(void *arg)
+{
+    support_require_equal(vrd_receive_timed(*(const vrd_cap_t *)arg, NULL, 0, 0),
+                          VRD_ERR_CHANNEL_EMPTY);
+}
+
+static void *receive_until_gone(void *arg)
+{
+    support_require_equal(vrd_receive(*(const vrd_cap_t *)arg, NULL, 0), VRD_ERR_PEER_GONE);
+    return NULL;
+}
+
+/* Nobody else can send: the thread that finds the last sender out tells those who sleep beside it. */
+static void test_the_last_sender_is_found_out(void **state)
+{
+    vrd_cap_t send, receive;
+    pthread_t threads[3];
+    struct peer peer;
+    int invitation;
+
+    (void)state;
+    support_require_equal(vrd_channel_create(VICTIM_SLOTS, &send, &receive), 0);
+    support_require_equal(vrd_cap_export(send, VRD_RIGHT_SEND, &invitation), 0);
+    peer_connect(&peer, invitation, VICTIM_SLOTS, VRD_CHANNEL_MESSAGE_DEFAULT);
+    peer_welcome(&peer, pump_quietly, &receive);
+    fd_close(&invitation);
+    support_require_equal(vrd_cap_close(send), 0);
+    for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+        support_require(pthread_create(&threads[i], NULL, receive_until_gone, &receive) == 0);
+    support_sleep_ms(50); /* asleep for good */
+    peer_slot(&peer, peer.position)->word =
+        (uint64_t)255 << 40 | (peer.position + 1); /* and no ring */
+    support_require_equal(vrd_receive_timed(receive, NULL, 0, 0), VRD_ERR_PEER_CORRUPT);
+    for (size_t i = 0; i < ARRAY_SIZE(threads); i++)
+        support_require(pthread_join(threads[i], NULL) == 0);
+    support_require_equal(vrd_cap_close(receive), 0);
+    peer_deinit(&peer);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_lengths_too_long),
@@ -440,6 +479,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_a_ring_that_comes_late),
                      SUPPORT_TEST(test_found_out_in_a_batch),
                      SUPPORT_TEST(test_wakes_for_nothing),
+                     SUPPORT_TEST(test_the_last_sender_is_found_out),
                      { 0 },
                  },
              .warm_up = support_warm_up_channel);
