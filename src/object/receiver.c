@@ -16,6 +16,7 @@
 #include "object/loss.h"
 #include "object/port.h"
 #include "object/reactor.h"
+#include "object/ready.h"
 #include "object/relay.h"
 #include "object/revoke.h"
 #include "object/source.h"
@@ -219,9 +220,11 @@ static void receiver_retire(struct port *port, struct link *link, enum notice_ca
     /* A forked child of the sender may hold the tether and say HELLO over it. */
     link_free(link, cause, cause == NOTICE_CLOSED);
     rx->gone = rx->n_links == 0 && list_empty(&rx->sources);
+    if (rx->gone) { /* nobody else tells those who sleep beside this thread, or watch */
+        ready_post(port);
+        port_wake(port);
+    }
     control_unlock();
-    if (rx->gone)
-        port_wake(port); /* nobody else tells those who sleep beside this thread */
 }
 
 /* A silent link is to ring its tether; it is looked at once more when a store must have arrived. */

@@ -16,6 +16,7 @@
 #include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
+#include "object/ready.h"
 #include "object/revoke.h"
 #include "object/source.h"
 #include "os/fd.h"
@@ -301,8 +302,10 @@ static int sender_lost(struct port *port, int error)
     calls_detach(s, error);
     cause = error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : sender_cause(s);
     sender_unlink(port, error == VRD_ERR_PEER_CORRUPT ? NOTICE_CORRUPT : NOTICE_CLOSED);
+    /* nobody else tells those who sleep or watch, if this thread was the first to notice */
+    ready_post(port);
+    port_wake(port);
     control_unlock();
-    port_wake(port); /* nobody else tells those who sleep, if this thread was the first to notice */
     if (error != VRD_ERR_PEER_GONE || s->root < 0 || socket_ended(s->root))
         return sender_end(port, error, loss_of_cause((uint8_t)cause));
     sender_settle(port, SENDER_NEW);

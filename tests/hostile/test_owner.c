@@ -451,6 +451,53 @@ static void test_every_cause(void **state)
     }
 }
 
+/* ---- readiness ---------------------------------------------------------------------------------------- */
+
+/* Full, and the descriptor will say when it is so no more: past the second look, which comes anyway. */
+static int full_and_quiet(vrd_cap_t cap)
+{
+    const int fd = vrd_cap_fd(cap);
+
+    support_require(fd >= 0);
+    for (int looks = 0; looks < 2; looks++) {
+        if (looks > 0)
+            fd_wait(fd);
+        while (vrd_send_timed(cap, "x", 1, 0) == 0)
+            ;
+    }
+    support_require(!fd_readable(fd));
+    return fd;
+}
+
+/* The owner says that it is over where only one who sends looks, and nothing over the tether: whoever
+ * sleeps on the descriptor is told by the one who has found out. */
+static void test_an_end_that_a_sender_finds(void **state)
+{
+    struct owner owner;
+    int fd;
+
+    (void)state;
+    owner_linked(&owner, SLOTS);
+    fd = full_and_quiet(owner.cap);
+    owner_memory(&owner)->notice = (uint64_t)NOTICE_CLOSED << 32;
+    assert_int_equal(vrd_send_timed(owner.cap, "x", 1, 0), VRD_ERR_PEER_GONE);
+    assert_true(fd_readable(fd));
+    owner_deinit(&owner);
+}
+
+/* Also the timer of second looks, which stays. */
+static int owner_warm_up(void)
+{
+    struct owner owner;
+
+    if (support_warm_up_channel() != 0)
+        return -1;
+    owner_linked(&owner, SLOTS);
+    full_and_quiet(owner.cap);
+    owner_deinit(&owner);
+    return 0;
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_greetings_of_a_wrong_size),
@@ -470,6 +517,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_every_way_to_ring),
                      SUPPORT_TEST(test_rings_that_nobody_takes),
                      SUPPORT_TEST(test_every_cause),
+                     SUPPORT_TEST(test_an_end_that_a_sender_finds),
                      { 0 },
                  },
-             .warm_up = support_warm_up_channel);
+             .warm_up = owner_warm_up);

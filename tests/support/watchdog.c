@@ -98,6 +98,7 @@ noreturn static void watchdog_loop(int orders, pid_t group, int pidfd, bool swee
     struct order order = { 0 };
     long deadline_ms = 0;
 
+    signal(SIGPIPE, SIG_IGN); /* it kills also where nobody is left to read why */
     for (;;) {
         struct pollfd fds[2] = { { .fd = orders, .events = POLLIN },
                                  { .fd = pidfd, .events = POLLIN } };
