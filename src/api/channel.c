@@ -91,6 +91,21 @@ static __attribute__((noinline)) int send_held(struct port *port, vrd_cap_t cap,
     return transfer_send(port, cap, &message, timeout_ns);
 }
 
+/* More than a slot holds, mostly. Pin held. */
+static __attribute__((noinline)) int send_large(struct port *port, vrd_cap_t cap, const void *data,
+                                                size_t len, int64_t timeout_ns)
+{
+    uint64_t notice;
+
+    if (!transfer_send_bytes(port, data, len))
+        return send_held(port, cap, data, len, timeout_ns);
+    notice = sender_notice_one(&port->sender.ring);
+    if (unlikely(notice != 0))
+        return transfer_send_end(port, notice);
+    gate_leave(port);
+    return 0;
+}
+
 /* The pin is not to be had by its bias. */
 static __attribute__((noinline)) int send_slow(vrd_cap_t cap, const void *data, size_t len,
                                                int64_t timeout_ns)
@@ -109,7 +124,7 @@ hot_inline int send_through(struct pin_thread *self, struct port *port, vrd_cap_
     if (unlikely(!gate_try(self, port, cap)))
         return send_slow(cap, data, len, timeout_ns);
     if (unlikely(!transfer_send_small(port, data, len, 0, 0, 0)))
-        return send_held(port, cap, data, len, timeout_ns);
+        return send_large(port, cap, data, len, timeout_ns);
     notice = sender_notice_one(&port->sender.ring);
     if (unlikely(notice != 0))
         return transfer_send_end(port, notice);
@@ -149,6 +164,25 @@ static __attribute__((noinline)) ssize_t receive_held(struct port *port, vrd_cap
         return r;
     gate_leave(port);
     return (ssize_t)message.len;
+}
+
+/* What the current link's slot holds is not small, with this word. Pin held. */
+static __attribute__((noinline)) ssize_t receive_large(struct port *port, vrd_cap_t cap,
+                                                       uint64_t word, void *buf, size_t size,
+                                                       int64_t timeout_ns)
+{
+    struct receiver *rx = &port->receiver;
+    struct link *link = rx->current;
+    ssize_t n = port_news(port) ? -1 : ring_read_bytes(&link->ring, word, buf, size);
+    uint64_t notice;
+
+    if (n < 0)
+        return receive_held(port, cap, buf, size, timeout_ns);
+    notice = receiver_took(rx, link);
+    if (unlikely(notice != 0))
+        return transfer_receive_end(port, link, notice, n);
+    gate_leave(port);
+    return n;
 }
 
 /* The pin is not to be had by its bias. */
@@ -201,9 +235,11 @@ static __attribute__((noinline)) ssize_t receive_miss(struct port *port, vrd_cap
     if (timeout_ns == 0)
         return receive_held(port, cap, buf, size, timeout_ns);
     word = transfer_look(port, slot);
-    if (likely(ring_state(ring, word) == RING_READY && receive_is_small(port, word, size)))
+    if (unlikely(ring_state(ring, word) != RING_READY))
+        return receive_held(port, cap, buf, size, timeout_ns);
+    if (likely(receive_is_small(port, word, size)))
         return receive_small(pin_self, port, slot, word, buf, size);
-    return receive_held(port, cap, buf, size, timeout_ns);
+    return receive_large(port, cap, word, buf, size, timeout_ns);
 }
 
 hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, vrd_cap_t cap,
@@ -221,7 +257,7 @@ hot_inline ssize_t receive_through(struct pin_thread *self, struct port *port, v
     if (unlikely(ring_state(&port->receiver.current->ring, word) != RING_READY))
         return receive_miss(port, cap, buf, size, timeout_ns);
     if (!receive_is_small(port, word, size))
-        return receive_held(port, cap, buf, size, timeout_ns);
+        return receive_large(port, cap, word, buf, size, timeout_ns);
     return receive_small(self, port, slot, word, buf, size);
 }
 

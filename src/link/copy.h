@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * copy.h - copies of at most SLOT_INLINE_MAX bytes with few, wide moves: two overlapping ones cover
- * every length between a power of two and the next, and nothing outside [0, len) is touched. Where
- * the compiler may use 32-byte registers it does (memcpy of a constant length is one move).
+ * copy.h - copies into and out of memory that another processor reads and writes.
+ *
+ * Those of at most SLOT_INLINE_MAX bytes make few, wide moves: two overlapping ones cover every length
+ * between a power of two and the next, and nothing outside [0, len) is touched. Where the compiler may
+ * use 32-byte registers it does (memcpy of a constant length is one move).
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -39,3 +42,11 @@ hot_inline void copy_small(void *restrict to, const void *restrict from, size_t 
         t[len - 1] = f[len - 1];
     }
 }
+
+/*
+ * Copies of any length into and out of a byte ring. copy_write: `to` is aligned to a line; past the
+ * caches, large ones go to memory, from where a reader that is far away has them sooner than from this
+ * processor's cache.
+ */
+void copy_write(void *restrict to, const void *restrict from, size_t len, bool past_caches);
+void copy_read(void *restrict to, const void *restrict from, size_t len);

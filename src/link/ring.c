@@ -3,6 +3,8 @@
 
 #include <stdlib.h>
 
+#include "base/clock.h"
+
 #define BYTES_ALIGN 64
 #define BYTES_MIN ((size_t)256 << 10)
 #define BYTES_USUAL ((size_t)1 << 20) /* from BYTES_MEDIUM on: more than the L2 cache holds, from */
@@ -11,6 +13,11 @@
 #define BYTES_TOO_LARGE 64            /* ... that many times the message ... */
 #define BYTES_TOO_OFTEN 1024          /* ... for that many messages in a row */
 #define BYTES_MESSAGES 4              /* of a size: so many fit, and copying in and out overlap */
+
+#define GAUGE_EACH 64 /* messages between two looks at the distance of the reader, or more */
+#define GAUGE_NS 75   /* its lines come no sooner than memory's: it is far */
+#define GAUGE_MOST 4  /* so many such looks, less the others, are remembered */
+#define FAR_MIN 4096  /* bytes for which the way through memory pays */
 
 const uint64_t ring_silence;
 
@@ -137,17 +144,52 @@ static bool message_in_bytes(const struct ring_message *message)
     return message->len > SLOT_INLINE_MAX && !message->block;
 }
 
+/* Is there room for so many, as far as we have looked? */
+static bool writer_holds(const struct ring_writer *w, size_t len)
+{
+    return round_up(len, BYTES_ALIGN) <= w->bytes.size - (w->bytes_tail - w->bytes_head);
+}
+
 int ring_writer_room(struct ring_writer *w, const struct ring_message *message)
 {
-    uint64_t need = message_in_bytes(message) ? round_up(message->len, BYTES_ALIGN) : 0;
+    size_t need = message_in_bytes(message) ? message->len : 0;
     int r;
 
-    if (w->position != w->limit && need <= w->bytes.size - (w->bytes_tail - w->bytes_head))
+    if (w->position != w->limit && writer_holds(w, need))
         return 0;
     r = ring_writer_refresh(w);
     if (r < 0)
         return r;
-    return need <= w->bytes.size - (w->bytes_tail - w->bytes_head) ? 0 : VRD_ERR_CHANNEL_FULL;
+    return writer_holds(w, need) ? 0 : VRD_ERR_CHANNEL_FULL;
+}
+
+/*
+ * How far is the reader? Now and then a load of its cursor is timed. If that has moved since we saw it,
+ * the line comes from there.
+ */
+static void writer_gauge(struct ring_writer *w)
+{
+    int64_t before = clock_now(), start = clock_now();
+    /* relaxed: nothing is done about its value */
+    uint32_t cursor = (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED);
+    int64_t took = clock_now() - start - (start - before); /* but for what the clock takes */
+
+    w->gauged = w->position;
+    if (cursor == w->limit - w->capacity)
+        return;
+    if (took < GAUGE_NS)
+        w->distance -= w->distance > 0;
+    else
+        w->distance += w->distance < GAUGE_MOST;
+}
+
+bool ring_writer_far(struct ring_writer *w, size_t len)
+{
+    if (len < FAR_MIN)
+        return false;
+    if (w->cursor && w->position - w->gauged >= GAUGE_EACH)
+        writer_gauge(w);
+    return w->distance > GAUGE_MOST / 2;
 }
 
 /* Copies the payload into the byte ring, which has room, and describes it in the slot. */
@@ -158,15 +200,28 @@ static void writer_put_bytes(struct ring_writer *w, struct slot *slot, const voi
     size_t first = len < w->bytes.size - offset ? len : w->bytes.size - offset;
     struct slot_bytes bytes = { .offset = offset, .len = len, .extension = w->extension };
     uint8_t *ring = w->bytes.addr;
+    bool far = ring_writer_far(w, len);
 
-    memcpy(ring + offset, data, first);
+    copy_write(ring + offset, data, first, far);
     if (first < len)
-        memcpy(ring, (const uint8_t *)data + first, len - first);
+        copy_write(ring, (const uint8_t *)data + first, len - first, far);
     memcpy(slot->head, &bytes, sizeof(bytes));
     w->bytes_idle = w->bytes.size / BYTES_TOO_LARGE > len ? w->bytes_idle + 1 : 0;
     w->bytes_tail += need;
     w->ends[w->ends_tail++ & w->mask] =
         (struct ring_byte_end){ .position = w->position + 1, .end = w->bytes_tail };
+}
+
+bool ring_write_bytes(struct ring_writer *w, const void *data, size_t len)
+{
+    struct slot *slot = &w->slots[w->position & w->mask];
+
+    if (w->position == w->limit || !ring_writer_fits(w, len) || !writer_holds(w, len))
+        return false;
+    writer_put_bytes(w, slot, data, len);
+    w->position++;
+    slot_publish(slot, slot_word(w->position, 0, SLOT_BYTES));
+    return true;
 }
 
 /* Lends the piece that the payload is in, and describes it in the slot. */
@@ -279,7 +334,7 @@ static int reader_get_lent(struct ring_reader *r, const struct slot_bytes *bytes
     if (!message->wants_view) {
         if (view.len > size)
             return VRD_ERR_MESSAGE_TOO_LARGE;
-        memcpy(message->data, view.data, view.len);
+        copy_read(message->data, view.data, view.len);
         view.returns = loan_release(r->own, view.loan); /* before the cursor says so */
     }
     message->view = view;
@@ -296,12 +351,27 @@ static struct slot_bytes slot_get_bytes(const struct slot *slot)
     return bytes;
 }
 
+/* Does it lie in the byte ring, and is it not more than was agreed upon? */
+static bool bytes_sound(const struct slot_bytes *bytes, const struct segment *ring, uint64_t most)
+{
+    return bytes->len <= most && bytes->len <= ring->size && bytes->offset < ring->size;
+}
+
+static void bytes_copy(const struct slot_bytes *bytes, const struct segment *ring, void *buf)
+{
+    size_t left = ring->size - bytes->offset;
+    size_t first = bytes->len < left ? bytes->len : left;
+
+    copy_read(buf, (const uint8_t *)ring->addr + bytes->offset, first);
+    if (first < bytes->len)
+        copy_read((uint8_t *)buf + first, ring->addr, bytes->len - first);
+}
+
 static int reader_get_bytes(struct ring_reader *r, const struct slot *slot,
                             struct ring_message *message, size_t size)
 {
     struct slot_bytes bytes = slot_get_bytes(slot);
     const struct segment *ring;
-    size_t first;
     int e;
 
     if (bytes.loan != 0)
@@ -309,16 +379,29 @@ static int reader_get_bytes(struct ring_reader *r, const struct slot *slot,
     e = reader_extension(r, bytes.extension, &ring);
     if (e != 0)
         return e;
-    if (bytes.len > r->max_message || bytes.len > ring->size || bytes.offset >= ring->size)
+    if (!bytes_sound(&bytes, ring, r->max_message))
         return VRD_ERR_PEER_CORRUPT;
     message->len = bytes.len;
     if (bytes.len > size)
         return VRD_ERR_MESSAGE_TOO_LARGE;
-    first = bytes.len < ring->size - bytes.offset ? bytes.len : ring->size - bytes.offset;
-    memcpy(message->data, (const uint8_t *)ring->addr + bytes.offset, first);
-    if (first < bytes.len)
-        memcpy((uint8_t *)message->data + first, ring->addr, bytes.len - first);
+    bytes_copy(&bytes, ring, message->data);
     return 0;
+}
+
+ssize_t ring_read_bytes(struct ring_reader *r, uint64_t word, void *buf, size_t size)
+{
+    const struct segment *ring = &r->extensions[r->extension % RING_EXTENSIONS_MAX].segment;
+    struct slot_bytes bytes;
+
+    if (((word >> 40) & 0xff) != SLOT_BYTES)
+        return -1;
+    bytes = slot_get_bytes(ring_slot(r));
+    if (bytes.loan != 0 || bytes.extension == 0 || bytes.extension != r->extension ||
+        !bytes_sound(&bytes, ring, r->max_message) || bytes.len > size)
+        return -1;
+    bytes_copy(&bytes, ring, buf);
+    ring_advance(r, word);
+    return (ssize_t)bytes.len;
 }
 
 int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size)

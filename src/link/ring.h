@@ -72,6 +72,8 @@ struct ring_writer {
     uint64_t bytes_head, bytes_tail; /* run freely */
     struct ring_byte_end *ends;      /* mask + 1 entries, made with the first byte ring */
     uint32_t ends_head, ends_tail;
+    uint32_t gauged;                       /* `position` when that was last looked at          */
+    uint32_t distance;                     /* 0 is near, see writer_gauge                     */
     uint32_t bytes_idle;                   /* messages in a row that it was far too large for  */
     uint32_t extension;                    /* number of the byte ring in use; 0: none yet   */
     uint32_t retired[RING_EXTENSIONS_MAX]; /* position at which extension n was replaced    */
@@ -134,6 +136,12 @@ size_t ring_bytes_size(size_t len, size_t max_message);
 /* May one more byte ring be attached now? Write a message to it at once. */
 bool ring_writer_may_attach(struct ring_writer *w);
 
+/*
+ * Is a message of `len` bytes sooner with the reader by way of the memory than from this processor's cache?
+ * Looks how far the reader is, now and then.
+ */
+bool ring_writer_far(struct ring_writer *w, size_t len);
+
 /* Memory for byte rings; before the reader is told of one. 0 or VRD_ERR_OUT_OF_MEMORY. */
 int ring_writer_reserve(struct ring_writer *w);
 
@@ -149,6 +157,12 @@ int ring_writer_attach(struct ring_writer *w, struct segment bytes);
  * ring_writer_fits.
  */
 int ring_write(struct ring_writer *w, const struct ring_message *message);
+
+/*
+ * A plain message of more than SLOT_INLINE_MAX bytes, where the byte ring in use fits and there is room.
+ * False: ring_write finds out why not.
+ */
+bool ring_write_bytes(struct ring_writer *w, const void *data, size_t len);
 
 hot_inline uint64_t slot_word(uint32_t sequence, size_t len, unsigned kind)
 {
@@ -387,6 +401,12 @@ hot_inline ssize_t slot_copy_small(const struct slot *slot, uint64_t word, void 
  * kept), VRD_ERR_MESSAGE_TOO_LARGE (kept) or VRD_ERR_PEER_CORRUPT.
  */
 int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size);
+
+/*
+ * Takes a plain message that is in the byte ring of the one before and fits `buf`: its length, or -1:
+ * ring_read finds out why not.
+ */
+ssize_t ring_read_bytes(struct ring_reader *r, uint64_t word, void *buf, size_t size);
 
 /* Drops the message at the reader's position. The result is the loan to give back, or 0. */
 uint32_t ring_drop(struct ring_reader *r, uint64_t word);

@@ -194,7 +194,8 @@ int lender_copy(struct port *port, struct ring_message *message)
     r = lender_take(port, message->len, &message->block);
     if (r < 0)
         return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_OUT_OF_MEMORY ? 0 : r;
-    memcpy(lender_data(s->lender, message->block), message->data, message->len);
+    copy_write(lender_data(s->lender, message->block), message->data, message->len,
+               ring_writer_far(&s->ring, message->len));
     message->lender = &s->lender->loans;
     return 0;
 }
