@@ -780,7 +780,7 @@ static int role_crowded_out(struct support_role_args *args)
     struct rlimit limit;
     vrd_cap_t send, receive;
     uint64_t value = 1;
-    int top;
+    int top, last;
 
     (void)args;
     EXPECT(vrd_init(&(struct vrd_init_options){ .flags = VRD_INIT_NO_THREAD }), 0);
@@ -791,8 +791,9 @@ static int role_crowded_out(struct support_role_args *args)
     EXPECT(setrlimit(RLIMIT_NOFILE, &limit), 0);
     EXPECT(close(top), 0);
     EXPECT(vrd_cap_revoke(crowd.ends.receive), 0);
-    while ((top = dup(0)) >= 0) { /* what was closed at once is taken */
-    }
+    do
+        last = dup(0); /* what was closed at once is taken */
+    while (last >= 0);
     EXPECT(vrd_channel_create(2, &send, &receive), 0);
     EXPECT(vrd_send(send, &value, sizeof value), 0);
     EXPECT(receive_value(receive), value);
