@@ -129,7 +129,7 @@ int name_reach(const char *name, int *ret_fd)
 int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret)
 {
     outfit_auto outfit = OUTFIT_NONE;
-    struct frame greeting;
+    struct frame greeting = { 0 };
     int r;
 
     outfit_make(&outfit, VRD_CHANNEL_SLOTS_DEFAULT); /* meanwhile; mostly it is what is needed */

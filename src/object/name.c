@@ -82,8 +82,9 @@ static void name_free(struct name *name)
         if (visitor->name == name)
             visitor_free(visitor);
     }
-    while (!list_empty(&name->parked))
-        visitor_free(list_entry(name->parked.next, struct visitor, node));
+    list_foreach(node, &name->parked) {
+        visitor_free(list_entry(node, struct visitor, node));
+    }
     list_remove(&name->node);
     source_free(&name->listener);
     source_free(&name->right);
@@ -217,8 +218,8 @@ static void name_introduce(struct name *name, int *fd, const struct vrd_source *
 /* There is room again, or the right has ended. */
 static void name_resume(struct name *name)
 {
-    while (!list_empty(&name->parked)) {
-        struct visitor *visitor = list_entry(name->parked.next, struct visitor, node);
+    list_foreach(node, &name->parked) {
+        struct visitor *visitor = list_entry(node, struct visitor, node);
 
         if (name_introduce_there(name, visitor->fd) == -EAGAIN)
             return;
