@@ -397,8 +397,8 @@ hot_inline ssize_t slot_copy_small(const struct slot *slot, uint64_t word, void 
 
 /*
  * Takes any message into `message` (data, at most `size` bytes, unless it was lent and wants_view; len
- * is set, also when it is too large; view says what was lent, and if not wants_view is given back). 0, RING_NEEDS_EXTENSION (the message is
- * kept), VRD_ERR_MESSAGE_TOO_LARGE (kept) or VRD_ERR_PEER_CORRUPT.
+ * is set, also when it is too large; view says what was lent, and if not wants_view is given back). 0,
+ * RING_NEEDS_EXTENSION (the message is kept), VRD_ERR_MESSAGE_TOO_LARGE (kept) or VRD_ERR_PEER_CORRUPT.
  */
 int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size);
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Death at any instruction of sending or receiving a message with a capability. The message arrives
- * whole, with its capability, or not at all; the capability is in one place, or nowhere: whoever waits
- * for its end sees it.
+ * Death all over the sending and receiving of a message with a capability: at one instruction in
+ * `stride`, and at each system call. The message arrives whole, with its capability, or not at all; the
+ * capability is in one place, or nowhere: whoever waits for its end sees it.
  *
  * ctest: no-asan no-tsan timeout=300
  */
