@@ -12,9 +12,12 @@
 #include "object/control.h"
 #include "object/endpoint.h"
 #include "object/loss.h"
+#include "object/move.h"
 #include "object/name.h"
 #include "object/outfit.h"
+#include "object/owner.h"
 #include "object/reactor.h"
+#include "object/request.h"
 #include "object/source.h"
 #include "os/fd.h"
 #include "os/socket.h"
@@ -120,7 +123,7 @@ int vrd_cap_revoke(vrd_cap_t cap)
     if (!port)
         return r;
     if (port->kind == PORT_SENDER)
-        return sender_revoke(port, cap);
+        return request_revoke(port, cap);
     if (port->kind == PORT_REGION)
         return region_revoke(port, cap);
     if (port->moving) { /* the sockets are not ours to read */
@@ -209,7 +212,7 @@ static int derive_held(struct port *port, uint32_t rights, uint64_t badge, int *
         return error_from_errno(-r);
     near = pair[0];
     far = pair[1];
-    r = sender_derive_kept(port, rights, badge, far);
+    r = request_derive_kept(port, rights, badge, far);
     if (r < 0)
         return r;
     *ret_near = fd_take(&near);
@@ -320,7 +323,7 @@ static int export_send(struct port *port, uint32_t rights, int far, bool kept)
     r = socket_send(far, buf, sizeof(buf), NULL, 0);
     if (r < 0)
         return error_from_errno(-r);
-    return kept ? sender_derive_kept(port, rights, 0, far) : sender_derive(port, rights, far);
+    return kept ? request_derive_kept(port, rights, 0, far) : request_derive(port, rights, far);
 }
 
 static int export_held(struct port *port, uint32_t rights, bool kept, int *ret_fd)
@@ -335,7 +338,7 @@ static int export_held(struct port *port, uint32_t rights, bool kept, int *ret_f
     near = pair[0];
     far = pair[1];
     r = port->kind == PORT_SENDER ? export_send(port, rights, far, kept)
-                                  : receiver_move(port, far, rights);
+                                  : move_give(port, far, rights);
     if (r == 0)
         *ret_fd = fd_take(&near);
     return r;
@@ -494,7 +497,7 @@ static void port_kept(struct port *port, int invitation)
     }
     socket_shutdown(invitation);
     if (port->kind == PORT_RECEIVER)
-        receiver_stay(port);
+        move_undo(port);
     gate_leave(port);
 }
 
@@ -621,7 +624,7 @@ static int import_invitations(struct port *port, struct datagram *datagram, uint
         if (r < 0)
             return r;
     }
-    r = receiver_inherit(port, &frame, datagram->fds, datagram->n_fds);
+    r = move_take(port, &frame, datagram->fds, datagram->n_fds);
     if (r < 0)
         return r;
     return (int)datagram->n_fds;
@@ -697,7 +700,7 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
         greeting_limit(greeting, port);
         port->object = VRD_OBJECT_CHANNEL;
         if (datagram->n_fds > 0)
-            r = receiver_root(port, fd_take(&datagram->fds[0]));
+            r = owner_root(port, fd_take(&datagram->fds[0]));
         if (r == 0)
             r = import_all_invitations(port, fd, greeting->count);
         if (r == 0) {

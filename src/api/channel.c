@@ -8,6 +8,7 @@
 #include "api/transfer.h"
 #include "base/error.h"
 #include "object/control.h"
+#include "object/owner.h"
 #include "object/source.h"
 #include "os/fd.h"
 #include "os/socket.h"
@@ -34,7 +35,7 @@ static int channel_make(const struct vrd_channel_options *options, int root[2], 
         return VRD_ERR_OUT_OF_MEMORY;
     }
     receiver_init(receiver);
-    if (receiver_root(receiver, fd_take(&far)) < 0) {
+    if (owner_root(receiver, fd_take(&far)) < 0) {
         port_free(receiver);
         port_free(sender);
         return VRD_ERR_OUT_OF_MEMORY;

@@ -7,6 +7,7 @@
 
 #include "api/message.h"
 #include "api/transfer.h"
+#include "object/intake.h"
 
 int message_check_send(const struct vrd_message *message)
 {
@@ -141,7 +142,7 @@ int vrd_discard(vrd_cap_t cap)
 
     if (!port)
         return r;
-    r = receiver_discard(port);
+    r = intake_discard(port);
     gate_leave(port);
     return r;
 }
@@ -300,8 +301,7 @@ static bool batch_read_one(struct port *port, struct vrd_message *message)
     struct ring_message in = { .data = message->data, .wants_caps = message->max_caps > 0 };
     struct link *link;
 
-    if ((!message->data && message->size > 0) ||
-        !receiver_take_more(port, &in, message->size, &link))
+    if ((!message->data && message->size > 0) || !intake_take_more(port, &in, message->size, &link))
         return false;
     message_in(message, &in, link);
     carry_in(message, in.carried);

@@ -4,7 +4,9 @@
 #include "base/clock.h"
 #include "link/look.h"
 #include "object/call.h"
+#include "object/intake.h"
 #include "object/lender.h"
+#include "object/room.h"
 #include "os/cpu.h"
 
 #define AGAIN 4    /* what is there may be nothing; then it is enough to say so */
@@ -145,7 +147,7 @@ static int send_disappointed(struct port *port, struct ring_message *message, in
     for (int i = 0; i < AGAIN; i++) {
         int again;
 
-        if (!sender_disappoint(port))
+        if (!room_disappoint(port))
             return r;
         again = send_try(port, message);
         if (!send_may_wait(again))
@@ -175,7 +177,7 @@ int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *me
             r = VRD_ERR_TIMEOUT;
             break;
         }
-        r = r == VRD_ERR_CHANNEL_FULL ? sender_wait(port, cap, deadline)
+        r = r == VRD_ERR_CHANNEL_FULL ? room_wait(port, cap, deadline)
                                       : call_hunger(port, cap, deadline);
         if (r < 0)
             return r; /* closed: the pin is given back */
@@ -207,7 +209,7 @@ static int receive_disappointed(struct port *port, struct ring_message *message,
 
         if (!receiver_disappoint(port))
             return r;
-        again = receiver_take(port, message, size, ret_link);
+        again = intake_take(port, message, size, ret_link);
         if (again != VRD_ERR_CHANNEL_EMPTY)
             return again;
     }
@@ -225,9 +227,9 @@ int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *mess
         gate_leave(port);
         return VRD_ERR_INVALID_ARGUMENT;
     }
-    r = receiver_take(port, message, size, ret_link);
+    r = intake_take(port, message, size, ret_link);
     if (r == VRD_ERR_CHANNEL_EMPTY && timeout_ns == 0 && receiver_refresh(port))
-        r = receiver_take(port, message, size, ret_link);
+        r = intake_take(port, message, size, ret_link);
     if (r == VRD_ERR_CHANNEL_EMPTY && timeout_ns != 0)
         deadline = clock_deadline(timeout_ns);
     while (r == VRD_ERR_CHANNEL_EMPTY && timeout_ns != 0) {
@@ -238,7 +240,7 @@ int transfer_receive(struct port *port, vrd_cap_t cap, struct ring_message *mess
         r = receiver_wait(port, cap, deadline);
         if (r < 0)
             return r; /* closed: the pin is given back */
-        r = receiver_take(port, message, size, ret_link);
+        r = intake_take(port, message, size, ret_link);
     }
     if (r == VRD_ERR_CHANNEL_EMPTY || r == VRD_ERR_TIMEOUT)
         r = receive_disappointed(port, message, size, ret_link, r);

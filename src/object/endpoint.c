@@ -3,6 +3,7 @@
 
 #include <veridian/error.h>
 
+#include "object/owner.h"
 #include "object/port.h"
 #include "os/fd.h"
 
@@ -17,7 +18,7 @@ static struct port *endpoint_receiver(uint32_t rights, uint32_t slots, uint64_t 
         return NULL;
     port->object = VRD_OBJECT_ENDPOINT;
     receiver_init(port);
-    if (pending_init(&port->receiver.pending) == 0 && receiver_root(port, fd_take(&fd)) == 0)
+    if (pending_init(&port->receiver.pending) == 0 && owner_root(port, fd_take(&fd)) == 0)
         return port;
     pending_deinit(&port->receiver.pending);
     port_free(port);

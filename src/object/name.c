@@ -15,6 +15,7 @@
 #include "link/layout.h"
 #include "object/control.h"
 #include "object/link.h"
+#include "object/owner.h"
 #include "object/reactor.h"
 #include "object/receiver.h"
 #include "object/source.h"
@@ -31,7 +32,7 @@ struct name {
     struct listener_file file;
     vrd_cap_t cap;
     struct name_right handed;
-    uint64_t token; /* of the owner's end of `right`, see receiver_source */
+    uint64_t token; /* of the owner's end of `right`, see owner_source */
     struct source *listener;
     struct source *right;
     struct vrd_publish_options options;
@@ -133,7 +134,7 @@ static void name_introduce_here(struct source *over, const struct name *name, in
     struct frame greeting = name->handed.greeting;
 
     greeting.count = 1;
-    if (receiver_accept(over, greeting.rights, fd, who) < 0)
+    if (owner_accept(over, greeting.rights, fd, who) < 0)
         return;
     say(fd, &greeting, NULL, 0);
     reactor_sent();
@@ -202,7 +203,7 @@ static void name_park(struct name *name, int *fd, const struct vrd_source *who)
 /* The connection becomes an invitation, greeted by us and known to the owner. */
 static void name_introduce(struct name *name, int *fd, const struct vrd_source *who)
 {
-    struct source *over = receiver_source(name->handed.owner, name->handed.far, &name->token);
+    struct source *over = owner_source(name->handed.owner, name->handed.far, &name->token);
     int r = -EAGAIN;
 
     if (over) {

@@ -7,6 +7,7 @@
 #include "base/list.h"
 #include "object/callback.h"
 #include "object/control.h"
+#include "object/owner.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/revoke.h"
@@ -117,7 +118,7 @@ static int port_bury(struct port *port, pid_t pid)
     const struct source *exit = port->kind == PORT_SENDER ? port->sender.owner_exit : NULL;
 
     if (port->kind == PORT_RECEIVER)
-        return receiver_sender_gone(port, pid);
+        return owner_sender_gone(port, pid);
     return exit && fd_readable(exit->fd) ? sender_owner_gone(port, pid) : 0;
 }
 

@@ -56,38 +56,14 @@ struct receiver {
 /* Makes `port` a receiver that nobody can reach yet. */
 void receiver_init(struct port *port);
 
-/* Adds the root socket, or an invitation not yet used; takes it. Control lock held. 0 or VRD_ERR_*. */
-int receiver_root(struct port *port, int fd);
-int receiver_invite(struct port *port, int fd, uint32_t rights); /* derived from the root */
-
-/*
- * As an INVITATIONS frame of who had the right before says; takes the descriptors that it keeps.
- * Control lock held. 0, VRD_ERR_PEER_CORRUPT or another VRD_ERR_*.
- */
-int receiver_inherit(struct port *port, const struct frame *frame, int *fds, size_t n);
-
-/*
- * Takes one message from any link into `message` (data, at most `size` bytes): 0 and the link it
- * came from, VRD_ERR_CHANNEL_EMPTY, _MESSAGE_TOO_LARGE, _PEER_CORRUPT, _PEER_GONE. Does not wait.
- * Pin held.
- */
-int receiver_take(struct port *port, struct ring_message *message, size_t size,
-                  struct link **ret_link);
-
-/*
- * One more for a batch: as receiver_take, but an error is kept for the next take. True: `message` and
- * `ret_link` are set.
- */
-bool receiver_take_more(struct port *port, struct ring_message *message, size_t size,
-                        struct link **ret_link);
-
 /* Looks at the sockets, where that is due, before EMPTY is said. True: it did, take again. */
 bool receiver_refresh(struct port *port);
 
+/* Looks at the sockets now. Pin held. */
+void receiver_poll(struct port *port);
+
 /* Takes over what the reactor posted. Pin held. */
 void receiver_adopt(struct port *port);
-
-int receiver_discard(struct port *port);
 
 /* Waits for a message; see port_wait. */
 int receiver_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
@@ -101,41 +77,12 @@ bool receiver_disappoint(struct port *port);
  */
 bool receiver_pump(vrd_cap_t cap);
 
-/*
- * Moves the right: sends all sockets over `fd`, the new holder's invitation. 0, or VRD_ERR_* and
- * nothing has moved. Then the port only waits to be closed, or for receiver_stay, after nobody has got
- * the invitation. Pin held.
- */
-int receiver_move(struct port *port, int fd, uint32_t rights);
-void receiver_stay(struct port *port);
-
 /* Revokes all that can send; if not `too`, all but what the root confers. Pin held. */
 void receiver_revoke(struct port *port, bool too);
 
 /* Also with the control lock. */
 void receiver_close(struct port *port);
 void receiver_after_fork(struct port *port);
-
-/* With the control lock only: links with process `pid` get no more messages. How many? */
-int receiver_sender_gone(struct port *port, pid_t pid);
-
-/* With the control lock only: the reactor found something on one of the receiver's descriptors. */
-void receiver_source_ready(struct source *source);
-
-/* Carries out what came over one of its sockets; as source_drain. Control lock held. */
-int receiver_drain(struct source *source);
-
-/*
- * The socket of that identity over which the owner `cap` in this process derives, if it is here and was
- * read already; NULL: not so. `token`, 0 at first, makes it quick the next time. Control lock held.
- */
-struct source *receiver_source(vrd_cap_t cap, uint64_t identity, uint64_t *token);
-
-/*
- * As a DERIVE over that source with `fd`, which it takes: a connection that this process has accepted
- * from `who`, who pays for it. Control lock held. 0 or VRD_ERR_*.
- */
-int receiver_accept(struct source *over, uint32_t rights, int fd, const struct vrd_source *who);
 
 /* Something has happened to `link`, or (NULL) to some socket. Control lock held. */
 void receiver_post(struct port *port, struct link *link);

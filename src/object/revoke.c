@@ -5,6 +5,7 @@
 #include "cap/node.h"
 #include "object/control.h"
 #include "object/link.h"
+#include "object/owner.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -44,7 +45,7 @@ void revoke_foreign(int fd, enum notice_cause cause)
 
 static int revoke_drain(struct source *source)
 {
-    return source->kind == SOURCE_HOLDER ? region_drain(source) : receiver_drain(source);
+    return source->kind == SOURCE_HOLDER ? region_drain(source) : owner_drain(source);
 }
 
 /* Says why, as often as it is to be read, and ends it for all who hold it. */

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <veridian/error.h>
 
-#include "base/clock.h"
 #include "base/error.h"
 #include "cap/frame.h"
 #include "object/call.h"
@@ -23,10 +22,7 @@
 #include "os/process.h"
 #include "os/socket.h"
 
-#define CURSOR_PAUSE 8 /* between two loads of the cursor: each takes the line from the reader */
-#define HELLO_RETRY 1000000 /* ns */
-#define LEFT_MAX 1024       /* more than a socket's queue can hold */
-#define REVOKE_LIMIT INT64_C(5000000000)
+#define LEFT_MAX 1024 /* more than a socket's queue can hold */
 
 static void sender_settle(struct port *port, enum sender_state state)
 {
@@ -104,9 +100,7 @@ static uint16_t socket_cause(int fd)
     return NOTICE_NONE;
 }
 
-/* The owner's queue of frames may be full: if the owner is this very process, let it read them. */
-static int sender_send(struct port *port, int fd, const struct frame *frame, const int *fds,
-                       size_t n_fds)
+int sender_send(struct port *port, int fd, const struct frame *frame, const int *fds, size_t n_fds)
 {
     int r = frame_send(fd, frame, fds, n_fds);
 
@@ -261,8 +255,7 @@ int sender_connect_here(struct port *port, int *fd, struct outfit *outfit, int64
     return sender_said_hello(port, r);
 }
 
-/* The result of sending over `fd`, which confers the right: has that ended? */
-static int sender_refused(struct port *port, int fd, int error)
+int sender_refused(struct port *port, int fd, int error)
 {
     if (error != VRD_ERR_PEER_GONE && error != VRD_ERR_REVOKED)
         return error;
@@ -501,277 +494,6 @@ int sender_carry(struct port *port, struct ring_message *message)
     message->transfer = ++s->transfers;
     *at = s->ring.position;
     return 0;
-}
-
-/* --- waiting ---------------------------------------------------------------------------------- */
-
-static uint32_t sender_cursor_seen(const struct ring_writer *w)
-{
-    return w->limit - w->capacity;
-}
-
-/* Is it for the return of a loan, too? */
-static bool sender_wants_loans(const struct ring_writer *w)
-{
-    return w->loans && w->loans->wanting && w->loans->peer;
-}
-
-static bool sender_look(struct port *port, const struct port_wait *wait)
-{
-    const struct ring_writer *w = &port->sender.ring;
-
-    (void)wait;
-    if (!w->cursor) /* the answer comes by post */
-        return false;
-    if (sender_wants_loans(w) && loan_returned(w->loans))
-        return true;
-    for (int i = 0; i < CURSOR_PAUSE; i++)
-        cpu_relax();
-    /* relaxed: ring_writer_refresh loads it again, with acquire */
-    return (uint32_t)__atomic_load_n(w->cursor, __ATOMIC_RELAXED) != sender_cursor_seen(w);
-}
-
-/* Asks the owner to ring in this way for what `word`, one of our notices, then says. */
-static void sender_arm_notice(struct port *port, uint64_t *word, enum notice_ring how,
-                              uint32_t awaited)
-{
-    uint64_t notice = (uint64_t)how << 40 | awaited;
-
-    /* relaxed: nobody else writes it; the fence follows in port_doze */
-    if (__atomic_load_n(word, __ATOMIC_RELAXED) == notice)
-        return;
-    if (how == RING_TETHER) {
-        control_lock();
-        if (port->sender.tether)
-            port->sender.tether->arms++;
-        control_unlock();
-    }
-    __atomic_store_n(word, notice, __ATOMIC_RELAXED);
-}
-
-static void sender_arm(struct port *port, const struct port_wait *wait)
-{
-    struct ring_writer *w = &port->sender.ring;
-    enum notice_ring how = port_ring(port);
-
-    (void)wait;
-    if (!w->own)
-        return;
-    sender_arm_notice(port, &w->own->notice, how, sender_cursor_seen(w) + 1);
-    if (sender_wants_loans(w))
-        sender_arm_notice(port, &w->own->returns_notice, how, w->loans->returns + 1);
-}
-
-static size_t sender_points(struct port *port, const struct port_wait *wait,
-                            struct futex_point *points)
-{
-    const struct ring_writer *w = &port->sender.ring;
-    size_t n = 0;
-
-    (void)wait;
-    if (!w->cursor)
-        return 0;
-    points[n++] =
-        (struct futex_point){ .word = w->cursor, .value = sender_cursor_seen(w), .shared = true };
-    if (sender_wants_loans(w))
-        points[n++] = (struct futex_point){ .word = &w->loans->peer->returns,
-                                            .value = w->loans->returns,
-                                            .shared = true };
-    return n;
-}
-
-static uint64_t sender_ticket(const struct port *port, const struct port_wait *wait)
-{
-    const struct ring_writer *w = &port->sender.ring;
-    uint64_t ticket = (uint64_t)port->sender.state << 32 | sender_cursor_seen(w);
-
-    (void)wait;
-    return sender_wants_loans(w) ? ticket * 31 + w->loans->returns + 1 : ticket;
-}
-
-static bool sender_peer_here(const struct port *port, const struct port_wait *wait)
-{
-    const struct ring_writer *w = &port->sender.ring;
-    uint16_t cpu = w->cursor ? (uint16_t)(__atomic_load_n(w->cursor, __ATOMIC_RELAXED) >> 32) : 0;
-
-    (void)wait;
-    return cpu != 0 && cpu == cpu_current();
-}
-
-static const struct port_wait sender_waits = {
-    .look = sender_look,
-    .arm = sender_arm,
-    .points = sender_points,
-    .ticket = sender_ticket,
-    .peer_here = sender_peer_here,
-};
-
-bool sender_disappoint(struct port *port)
-{
-    if (!ready_wanted(port))
-        return false;
-    if (port->sender.state == SENDER_NEW) /* as sender_wait: nobody will ring */
-        ready_disarm(&port->ready);
-    return ready_arm(port, &sender_waits);
-}
-
-int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
-{
-    /* The owner's queue has no room for a HELLO: nothing tells when it has, but it will be soon. */
-    if (port->sender.state == SENDER_NEW)
-        return port_nap(port, cap, HELLO_RETRY);
-    return port_wait(port, cap, &sender_waits, deadline);
-}
-
-/* --- rights ----------------------------------------------------------------------------------- */
-
-/* Over what the capability is made of, which needs no link; else over its link's tether. */
-static int sender_ask(struct port *port, const struct frame *frame, int fd)
-{
-    struct sender *s = &port->sender;
-    int r = 0;
-
-    if (s->state == SENDER_ENDED)
-        return s->error;
-    if (s->root >= 0 || s->state == SENDER_NEW) {
-        int socket = s->root >= 0 ? s->root : s->inherited;
-
-        r = sender_send(port, socket, frame, &fd, 1);
-        return r == VRD_ERR_CHANNEL_FULL ? VRD_ERR_QUOTA_EXCEEDED : sender_refused(port, socket, r);
-    }
-    r = sender_attend(port);
-    if (r < 0)
-        return r;
-    r = sender_say(port, frame, fd);
-    if (r == -EAGAIN && receiver_pump(s->twin))
-        r = sender_say(port, frame, fd);
-    if (r == -EAGAIN)
-        return VRD_ERR_QUOTA_EXCEEDED;
-    return r < 0 ? error_from_errno(-r) : 0;
-}
-
-int sender_derive(struct port *port, uint32_t rights, int fd)
-{
-    const struct frame frame = { .type = FRAME_DERIVE, .rights = rights };
-
-    return sender_ask(port, &frame, fd);
-}
-
-int sender_derive_kept(struct port *port, uint32_t rights, uint64_t badge, int fd)
-{
-    const struct frame frame = {
-        .type = FRAME_DERIVE, .rights = rights, .badge = badge, .count = 1
-    };
-
-    return sender_ask(port, &frame, fd);
-}
-
-/* --- revoking --------------------------------------------------------------------------------- */
-
-static bool revoke_look(struct port *port, const struct port_wait *wait)
-{
-    (void)wait;
-    (void)port; /* the answer comes by post */
-    return false;
-}
-
-static void revoke_arm(struct port *port, const struct port_wait *wait)
-{
-    (void)wait;
-    (void)port;
-}
-
-static size_t revoke_points(struct port *port, const struct port_wait *wait,
-                            struct futex_point *points)
-{
-    (void)wait;
-    (void)port;
-    (void)points;
-    return 0;
-}
-
-static uint64_t revoke_ticket(const struct port *port, const struct port_wait *wait)
-{
-    (void)wait;
-    return port->armed; /* nobody is asked to ring */
-}
-
-static const struct port_wait revoke_waits = {
-    .look = revoke_look,
-    .arm = revoke_arm,
-    .points = revoke_points,
-    .ticket = revoke_ticket,
-    .peer_here = sender_peer_here,
-};
-
-/* One wait for whatever comes. 0, or an error after which the pin is given back. */
-static int revoke_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
-{
-    int r = 0;
-
-    receiver_pump(port->sender.twin); /* the owner may be this very process */
-    if (!port_news(port))
-        r = port_wait(port, cap, &revoke_waits, deadline);
-    return r;
-}
-
-/* Sends the request, and numbers it. 0, VRD_ERR_CHANNEL_FULL: later, or why not. */
-static int revoke_ask(struct port *port, uint64_t *ret_id)
-{
-    struct frame frame = { .type = FRAME_REVOKE };
-    int r = sender_attend(port);
-
-    if (r < 0)
-        return r;
-    control_lock();
-    frame.id = ++port->sender.asked;
-    control_unlock();
-    r = sender_say(port, &frame, -1);
-    *ret_id = frame.id;
-    if (r == -EAGAIN)
-        return VRD_ERR_CHANNEL_FULL;
-    return r < 0 ? error_from_errno(-r) : 0;
-}
-
-/* Is there an answer to the request? VRD_ERR_CHANNEL_EMPTY: not yet. */
-static int revoke_answer(struct port *port, uint64_t id)
-{
-    struct sender *s = &port->sender;
-    bool answered, lost;
-    int r = sender_attend(port); /* first: what it has seen to is not told again */
-
-    control_lock();
-    answered = s->answered >= id;
-    lost = s->unanswered >= id;
-    control_unlock();
-    if (answered)
-        return 0;
-    if (lost)
-        return s->state == SENDER_ENDED ? s->error : VRD_ERR_PEER_GONE;
-    return r < 0 ? r : VRD_ERR_CHANNEL_EMPTY;
-}
-
-int sender_revoke(struct port *port, vrd_cap_t cap)
-{
-    int64_t deadline = clock_deadline(REVOKE_LIMIT);
-    uint64_t id = 0;
-    int r, w = 0;
-
-    while ((r = revoke_ask(port, &id)) == VRD_ERR_CHANNEL_FULL && clock_now() < deadline) {
-        receiver_pump(port->sender.twin);
-        w = port_nap(port, cap, HELLO_RETRY);
-        if (w < 0)
-            return w; /* closed: the pin is given back */
-    }
-    while (r == 0 && (r = revoke_answer(port, id)) == VRD_ERR_CHANNEL_EMPTY &&
-           clock_now() < deadline) {
-        w = revoke_wait(port, cap, deadline);
-        if (w < 0)
-            return w;
-        r = 0;
-    }
-    pin_leave(&port->handle.pin);
-    return r == VRD_ERR_CHANNEL_FULL || r == VRD_ERR_CHANNEL_EMPTY ? VRD_ERR_TIMEOUT : r;
 }
 
 enum vrd_loss sender_loss(struct port *port)

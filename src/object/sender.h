@@ -86,6 +86,15 @@ int sender_attend(struct port *port);
 /* In state LINKED, after writing a message at position `before`. 0, or the link has ended. */
 int sender_unanswered(struct port *port, uint32_t before);
 
+/*
+ * Sends a frame over `fd`, which confers the right. The owner's queue may be full: if the owner is this very
+ * process, it reads first. 0 or VRD_ERR_*.
+ */
+int sender_send(struct port *port, int fd, const struct frame *frame, const int *fds, size_t n_fds);
+
+/* The result of that, or what follows from it: has the right ended? */
+int sender_refused(struct port *port, int fd, int error);
+
 /* Sends a frame over the tether, with a descriptor or none (-1). 0 or -errno. */
 int sender_say(struct port *port, const struct frame *frame, int fd);
 
@@ -141,24 +150,6 @@ void sender_put_off(struct port *port, int error);
 
 /* The receiver's cursor went wrong: ends the link, returns VRD_ERR_PEER_CORRUPT. */
 int sender_corrupt(struct port *port);
-
-/* Waits for room; see port_wait. */
-int sender_wait(struct port *port, vrd_cap_t cap, int64_t deadline);
-
-/* There was no room, and the caller does not wait. True: there is room after all. */
-bool sender_disappoint(struct port *port);
-
-/* Asks the owner for an invitation whose other end is `fd`. 0 or VRD_ERR_*. */
-int sender_derive(struct port *port, uint32_t rights, int fd);
-
-/* The same for a capability that stays here, and in children; `badge` may be 0. */
-int sender_derive_kept(struct port *port, uint32_t rights, uint64_t badge, int fd);
-
-/*
- * Has the owner revoke what was derived from this one, and waits for its answer. Gives the pin back,
- * whatever happens. Errors as vrd_cap_revoke.
- */
-int sender_revoke(struct port *port, vrd_cap_t cap);
 
 /* Why it has ended, also if nobody has noticed yet. */
 enum vrd_loss sender_loss(struct port *port);

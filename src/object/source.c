@@ -12,6 +12,7 @@
 #include "cap/node.h"
 #include "object/control.h"
 #include "object/name.h"
+#include "object/owner.h"
 #include "object/peer.h"
 #include "object/reactor.h"
 #include "object/ready.h"
@@ -286,6 +287,6 @@ void reactor_dispatch(uint64_t token)
     case SOURCE_LEAVING: /* its turn comes */
         break;
     default:
-        receiver_source_ready(source);
+        owner_source_ready(source);
     }
 }

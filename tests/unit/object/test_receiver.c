@@ -6,6 +6,9 @@
 #include <unistd.h>
 
 #include "object/control.h"
+#include "object/intake.h"
+#include "object/move.h"
+#include "object/owner.h"
 #include "object/reactor.h"
 #include "os/fd.h"
 
@@ -28,7 +31,7 @@ static struct owner owner_new(void)
     owner.root = pair[1];
     owner.port = port_receiver(CAPACITY, MESSAGE_MAX, &owner.cap);
     control_lock();
-    support_require_equal(receiver_root(owner.port, pair[0]), 0);
+    support_require_equal(owner_root(owner.port, pair[0]), 0);
     control_unlock();
     return owner;
 }
@@ -46,7 +49,7 @@ static int owner_invites(const struct owner *owner, uint32_t rights)
 
     support_require_equal(socket_pair(pair), 0);
     control_lock();
-    support_require_equal(receiver_invite(owner->port, pair[0], rights), 0);
+    support_require_equal(owner_invite(owner->port, pair[0], rights), 0);
     control_unlock();
     return pair[1];
 }
@@ -453,7 +456,7 @@ static int move(const struct owner *owner, int fd)
     int r;
 
     port_hold(owner->port, owner->cap);
-    r = receiver_move(owner->port, fd, VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT);
+    r = move_give(owner->port, fd, VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT);
     port_let_go(owner->port);
     return r;
 }

@@ -8,7 +8,10 @@
 #include <unistd.h>
 
 #include "object/control.h"
+#include "object/owner.h"
 #include "object/reactor.h"
+#include "object/request.h"
+#include "object/room.h"
 #include "os/fd.h"
 
 /* The owner: what it has of one sender. */
@@ -436,7 +439,7 @@ static void deriving_goes_over_the_root_or_the_tether(void **state)
         if (!rooted)
             fd_close(&owner.port->sender.root);
         port_hold(owner.port, owner.cap);
-        assert_int_equal(sender_derive(owner.port, VRD_RIGHT_SEND, pair[0]), 0);
+        assert_int_equal(request_derive(owner.port, VRD_RIGHT_SEND, pair[0]), 0);
         port_let_go(owner.port);
         frame = frame_get(rooted ? owner.root : owner.tether, FRAME_DERIVE, &datagram);
         assert_int_equal(frame.rights, VRD_RIGHT_SEND);
@@ -457,7 +460,7 @@ static void deriving_from_nobody_is_told(void **state)
     owner_init_answered(&owner, 4);
     fd_close(&owner.root);
     port_hold(owner.port, owner.cap);
-    assert_int_equal(sender_derive(owner.port, VRD_RIGHT_SEND, pair[0]), VRD_ERR_PEER_GONE);
+    assert_int_equal(request_derive(owner.port, VRD_RIGHT_SEND, pair[0]), VRD_ERR_PEER_GONE);
     port_let_go(owner.port);
     close(pair[0]);
     close(pair[1]);
