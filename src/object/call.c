@@ -53,13 +53,25 @@ void calls_answered(struct sender *s)
         reply_reader_answered(&s->calls->replies, s->peer.addr);
 }
 
+/* Handles what came over the tether of the link in use. Control lock held. */
+static void calls_drain(struct sender *s)
+{
+    for (int i = 0; i < FETCHES && s->tether; i++) {
+        sender_source_ready(s->tether);
+        if (!s->tether || s->tether->drained)
+            break;
+    }
+}
+
 void calls_detach(struct sender *s, int error)
 {
     struct calls *calls = s->calls;
 
-    s->calls = NULL;
     if (!calls)
         return;
+    if (calls->users > 0)
+        calls_drain(s); /* what the answers name that are there: nobody can ask for it later */
+    s->calls = NULL;
     if (calls->users == 0) {
         calls_release(calls);
         return;
@@ -96,16 +108,6 @@ static void calls_forget(struct sender *s, struct calls *calls)
 }
 
 /* --- entries ---------------------------------------------------------------------------------- */
-
-/* Handles what came over the tether of the link in use. Control lock held. */
-static void calls_drain(struct sender *s)
-{
-    for (int i = 0; i < FETCHES && s->tether; i++) {
-        sender_source_ready(s->tether);
-        if (!s->tether || s->tether->drained)
-            break;
-    }
-}
 
 /* What came with answers that nobody has read is gone before their entries are used again. */
 static void calls_want_again(struct sender *s)
