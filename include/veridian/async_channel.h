@@ -31,7 +31,8 @@ VRD_API int vrd_send_batch(vrd_cap_t cap, const struct vrd_message *messages, si
 
 /*
  * Receives up to n messages and returns how many. Waits, up to `timeout_ns`, for the first, then
- * takes what is there. Each messages[i] describes its own buffer. Errors as vrd_receive_message,
+ * takes what is there, but nothing behind 16 KiB of messages over 64 bytes: those are best looked at
+ * first, while they are in the cache. Each messages[i] describes its own buffer. Errors as vrd_receive_message,
  * for the first only: what is met later ends the batch before it, leaves messages[i] as it is, and
  * is said by the next receive.
  */

@@ -98,7 +98,7 @@ static __attribute__((noinline)) int send_large(struct port *port, vrd_cap_t cap
 {
     uint64_t notice;
 
-    if (!transfer_send_bytes(port, data, len))
+    if (!transfer_send_bytes(port, data, len, 0, 0))
         return send_held(port, cap, data, len, timeout_ns);
     notice = sender_notice_one(&port->sender.ring);
     if (unlikely(notice != 0))

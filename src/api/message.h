@@ -26,16 +26,31 @@ struct ring_message message_out(const struct vrd_message *message);
 /* Through a capability with SEND; takes and gives back its pin. Errors as vrd_send_timed. */
 int message_send(vrd_cap_t cap, struct ring_message *out, int64_t timeout_ns);
 
-/* What came over `link`; NULL: as an answer, whose source is not told. With carry_in for the rest. */
-static inline void message_in(struct vrd_message *message, const struct ring_message *in,
-                              const struct link *link)
+/*
+ * As transfer_receive, into a struct vrd_message: 0 with the pin held, or an error with the pin
+ * given back.
+ */
+int message_receive(struct port *port, vrd_cap_t cap, struct vrd_message *message,
+                    int64_t timeout_ns);
+
+/* What came with a badge from there. With carry_in for the rest. */
+hot_inline void message_fill(struct vrd_message *message, const struct ring_message *in,
+                             uint64_t badge, struct vrd_source source)
 {
     message->opcode = in->opcode;
     message->flags = in->flags;
-    message->badge = link ? link->badge : 0;
+    message->badge = badge;
     message->len = in->len;
     message->n_caps = 0;
-    message->source = link ? link->source : (struct vrd_source){ 0 };
+    message->source = source;
+}
+
+/* What came over `link`; NULL: as an answer, whose source is not told. */
+static inline void message_in(struct vrd_message *message, const struct ring_message *in,
+                              const struct link *link)
+{
+    message_fill(message, in, link ? link->badge : 0,
+                 link ? link->source : (struct vrd_source){ 0 });
 }
 
 /*

@@ -212,15 +212,18 @@ static void writer_put_bytes(struct ring_writer *w, struct slot *slot, const voi
         (struct ring_byte_end){ .position = w->position + 1, .end = w->bytes_tail };
 }
 
-bool ring_write_bytes(struct ring_writer *w, const void *data, size_t len)
+bool ring_write_bytes(struct ring_writer *w, const void *data, size_t len, uint32_t opcode,
+                      uint32_t flags)
 {
     struct slot *slot = &w->slots[w->position & w->mask];
+    unsigned kind;
 
     if (w->position == w->limit || !ring_writer_fits(w, len) || !writer_holds(w, len))
         return false;
     writer_put_bytes(w, slot, data, len);
+    kind = SLOT_BYTES | slot_put_meta(slot, opcode, flags, 0);
     w->position++;
-    slot_publish(slot, slot_word(w->position, 0, SLOT_BYTES));
+    slot_publish(slot, slot_word(w->position, 0, kind));
     return true;
 }
 
@@ -388,20 +391,28 @@ static int reader_get_bytes(struct ring_reader *r, const struct slot *slot,
     return 0;
 }
 
-ssize_t ring_read_bytes(struct ring_reader *r, uint64_t word, void *buf, size_t size)
+ssize_t ring_copy_bytes(const struct ring_reader *r, uint64_t word, void *buf, size_t size)
 {
     const struct segment *ring = &r->extensions[r->extension % RING_EXTENSIONS_MAX].segment;
     struct slot_bytes bytes;
 
-    if (((word >> 40) & 0xff) != SLOT_BYTES)
+    if (((word >> 40) & 0xff & ~(unsigned)SLOT_META) != SLOT_BYTES)
         return -1;
     bytes = slot_get_bytes(ring_slot(r));
     if (bytes.loan != 0 || bytes.extension == 0 || bytes.extension != r->extension ||
         !bytes_sound(&bytes, ring, r->max_message) || bytes.len > size)
         return -1;
     bytes_copy(&bytes, ring, buf);
-    ring_advance(r, word);
     return (ssize_t)bytes.len;
+}
+
+ssize_t ring_read_bytes(struct ring_reader *r, uint64_t word, void *buf, size_t size)
+{
+    ssize_t len = (word >> 40) & SLOT_META ? -1 : ring_copy_bytes(r, word, buf, size);
+
+    if (len >= 0)
+        ring_advance(r, word);
+    return len;
 }
 
 int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size)

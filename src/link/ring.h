@@ -162,12 +162,17 @@ int ring_write(struct ring_writer *w, const struct ring_message *message);
  * A plain message of more than SLOT_INLINE_MAX bytes, where the byte ring in use fits and there is room.
  * False: ring_write finds out why not.
  */
-bool ring_write_bytes(struct ring_writer *w, const void *data, size_t len);
+bool ring_write_bytes(struct ring_writer *w, const void *data, size_t len, uint32_t opcode,
+                      uint32_t flags);
+
+hot_inline uint64_t slot_word_on(uint16_t cpu, uint32_t sequence, size_t len, unsigned kind)
+{
+    return (uint64_t)cpu << 48 | (uint64_t)(kind & 0xff) << 40 | (uint64_t)len << 32 | sequence;
+}
 
 hot_inline uint64_t slot_word(uint32_t sequence, size_t len, unsigned kind)
 {
-    return (uint64_t)cpu_current() << 48 | (uint64_t)(kind & 0xff) << 40 | (uint64_t)len << 32 |
-           sequence;
+    return slot_word_on(cpu_current(), sequence, len, kind);
 }
 
 /* What a call whose answer goes to `entry` has in its kind. */
@@ -222,6 +227,14 @@ hot_inline unsigned slot_put_meta(struct slot *slot, uint32_t opcode, uint32_t f
     return SLOT_META;
 }
 
+/* All of a message of at most SLOT_INLINE_MAX bytes but the word. The result is its kind. */
+hot_inline unsigned slot_put_small(struct slot *slot, const void *data, size_t len, uint32_t opcode,
+                                   uint32_t flags)
+{
+    copy_small(slot_payload(slot), data, len);
+    return SLOT_INLINE | slot_put_meta(slot, opcode, flags, 0);
+}
+
 /*
  * A message of at most SLOT_INLINE_MAX bytes; `call` is 0, or slot_call(). False: ring_write finds out
  * why not.
@@ -231,12 +244,11 @@ hot_inline bool ring_write_small(struct ring_writer *w, const void *data, size_t
 {
     uint32_t position = w->position;
     struct slot *slot = &w->slots[position & w->mask];
-    unsigned kind = SLOT_INLINE | call;
+    unsigned kind;
 
     if (unlikely(position == w->limit))
         return false;
-    copy_small(slot_payload(slot), data, len);
-    kind |= slot_put_meta(slot, opcode, flags, 0);
+    kind = slot_put_small(slot, data, len, opcode, flags) | call;
     w->position = ++position;
     slot_publish(slot, slot_word(position, len, kind));
     if (len > SLOT_HEAD_MAX || (opcode | flags) != 0)
@@ -312,6 +324,21 @@ hot_inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_
 {
     *ret_word = slot_load(ring_slot(r));
     return ring_state(r, *ret_word);
+}
+
+/*
+ * How many messages, `most` at most, are there whose words say the same, but for the sequence, as that of
+ * the first one, which is there?
+ */
+hot_inline size_t ring_peek_run(const struct ring_reader *r, uint64_t first, size_t most)
+{
+    const struct slot *const slots = r->slots;
+    const uint32_t position = r->position, mask = r->mask;
+    size_t n = 1;
+
+    while (n < most && slot_load(&slots[(position + (uint32_t)n) & mask]) == first + n)
+        n++;
+    return n;
 }
 
 /* What travels with the message of this word; 0: nothing. */
@@ -403,9 +430,12 @@ hot_inline ssize_t slot_copy_small(const struct slot *slot, uint64_t word, void 
 int ring_read(struct ring_reader *r, uint64_t word, struct ring_message *message, size_t size);
 
 /*
- * Takes a plain message that is in the byte ring of the one before and fits `buf`: its length, or -1:
- * ring_read finds out why not.
+ * Copies the message at the reader's position out, if it is in the byte ring of the one before and
+ * fits `buf`: its length, or -1: ring_read finds out why not.
  */
+ssize_t ring_copy_bytes(const struct ring_reader *r, uint64_t word, void *buf, size_t size);
+
+/* The same, and takes it, if nothing else is with it. */
 ssize_t ring_read_bytes(struct ring_reader *r, uint64_t word, void *buf, size_t size);
 
 /* Drops the message at the reader's position. The result is the loan to give back, or 0. */

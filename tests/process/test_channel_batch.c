@@ -191,6 +191,53 @@ static void test_receive_batch_stops_at_a_large_message(void **state)
     ends_close(&ends);
 }
 
+/* Reserved fields: refused at the front, and the end of the batch later on; nothing is lost. */
+static void test_bad_places_in_a_batch(void **state)
+{
+    const struct ends ends = ends_new(8);
+    struct batch *batch = batch_new();
+
+    (void)state;
+    for (uint32_t length = 10; length <= 100; length += 90) {
+        for (uint32_t i = 0; i < 5; i++)
+            numbered_send(ends.send, 6, i, length);
+        batch->messages[3].reserved[2] = 1;
+        EXPECT(vrd_receive_batch(ends.receive, batch->messages, N, 0), 3);
+        EXPECT(vrd_receive_batch(ends.receive, batch->messages + 3, 1, 0),
+               VRD_ERR_INVALID_ARGUMENT);
+        batch->messages[3].reserved[2] = 0;
+        EXPECT(vrd_receive_batch(ends.receive, batch->messages + 3, N - 3, 0), 2);
+        for (uint32_t i = 0; i < 5; i++)
+            number_check(batch->data[i], length, (struct number){ 6, i });
+    }
+    free(batch);
+    ends_close(&ends);
+}
+
+/* Messages over 64 bytes: a batch ends behind 16 KiB of them, and the next one goes on there. */
+static void test_receive_batch_ends_behind_many_bytes(void **state)
+{
+    const struct ends ends = ends_new(16);
+    struct vrd_message messages[8] = { { 0 } };
+    static uint8_t out[4096], in[8][4096];
+
+    (void)state;
+    for (uint32_t i = 0; i < 8; i++) {
+        messages[i].data = in[i];
+        messages[i].size = sizeof(in[i]);
+        memset(out, (int)i + 1, sizeof(out));
+        EXPECT(vrd_send(ends.send, out, sizeof(out)), 0);
+    }
+    for (uint32_t i = 0; i < 8; i += 4)
+        EXPECT(vrd_receive_batch(ends.receive, messages + i, 8 - i, 0), 4);
+    for (uint32_t i = 0; i < 8; i++) {
+        memset(out, (int)i + 1, sizeof(out));
+        EXPECT(memcmp(in[i], out, sizeof(out)), 0);
+        EXPECT(messages[i].len, sizeof(out));
+    }
+    ends_close(&ends);
+}
+
 static void test_receive_batch_from_many_senders(void **state)
 {
     const struct ends ends = ends_new(16);
@@ -296,6 +343,8 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_refused_arguments),
                      SUPPORT_TEST(test_bad_messages_in_a_batch),
                      SUPPORT_TEST(test_receive_batch_stops_at_a_large_message),
+                     SUPPORT_TEST(test_bad_places_in_a_batch),
+                     SUPPORT_TEST(test_receive_batch_ends_behind_many_bytes),
                      SUPPORT_TEST(test_receive_batch_from_many_senders),
                      SUPPORT_TEST(test_batches_between_processes),
                      { 0 },
