@@ -196,11 +196,12 @@ def add_setup(table, setup):
             ratio = ns(f"{what}/veridian") / ns(f"{what}/unix seqpacket")
             table.add(what.replace("_", ", "), time_text(ns(f"{what}/veridian")),
                       {"unix seqpacket": f"{ratio:.3g}"})
-    if "connect_call/veridian" in setup and "connect_call/unix seqpacket" in setup:
-        took = ns("connect_call/veridian")
-        ratio = took / ns("connect_call/unix seqpacket")
-        table.add("connect by name, call, close", time_text(took), {"unix seqpacket": f"{ratio:.3g}"},
-                  "<= 150 us", took <= 150e3)
+    for row, when in (("connect_call", "now and then"), ("connect_call_at_once", "again and again")):
+        if f"{row}/veridian" in setup and f"{row}/unix seqpacket" in setup:
+            took = setup[f"{row}/veridian"]["p50"]
+            ratio = took / setup[f"{row}/unix seqpacket"]["p50"]
+            table.add(f"connect by name to first reply, {when}", time_text(took),
+                      {"unix seqpacket": f"{ratio:.3g}"}, "<= 150 us", took <= 150e3)
     if "revoke/veridian" in setup and "revoke/unix seqpacket" in setup:
         took = ns("revoke/veridian")
         ratio = took / ns("revoke/unix seqpacket")

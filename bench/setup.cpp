@@ -8,6 +8,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <csignal>
@@ -16,6 +17,8 @@
 #include <set>
 #include <stdexcept>
 
+#include "support/clock.hpp"
+#include "support/quantile.hpp"
 #include "transport/kernel.hpp"
 #include "transport/veridian.hpp"
 
@@ -397,32 +400,50 @@ void serve_sockets(const char *directory, int ready)
     }
 }
 
-// From nothing to the first reply, and the end of it: connect by name, call, close.
-void connect_call(benchmark::State &state)
+uint64_t connect_call(const Server &)
 {
-    Server server(serve_calls);
     char bytes[SIZE] = {};
-    for (auto _ : state) {
-        vrd_cap_t cap;
-        checked("vrd_connect", vrd_connect("server", VRD_FOREVER, &cap));
-        checked("vrd_call", static_cast<int>(vrd_call(cap, bytes, SIZE, bytes, SIZE, VRD_FOREVER)));
-        vrd_cap_close(cap);
-    }
+    vrd_cap_t cap;
+    const uint64_t begin = monotonic_ns();
+    checked("vrd_connect", vrd_connect("server", VRD_FOREVER, &cap));
+    checked("vrd_call", static_cast<int>(vrd_call(cap, bytes, SIZE, bytes, SIZE, VRD_FOREVER)));
+    const uint64_t took = monotonic_ns() - begin;
+    vrd_cap_close(cap);
+    return took;
 }
 
-void socket_connect_call(benchmark::State &state)
+uint64_t socket_connect_call(const Server &server)
 {
-    Server server(serve_sockets);
     const sockaddr_un address = address_of(server.path());
     char bytes[SIZE] = {};
+    const uint64_t begin = monotonic_ns();
+    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) < 0)
+        throw_errno("connect");
+    write_all<SIZE>(fd, bytes);
+    read_all<SIZE>(fd, bytes);
+    const uint64_t took = monotonic_ns() - begin;
+    close(fd);
+    return took;
+}
+
+// From nothing to the first reply; closing is not timed. One client that comes again after a pause, since
+// in practice nobody connects without end, or again and again at once.
+void connections(benchmark::State &state, void (*serve)(const char *, int),
+                 uint64_t (*connect)(const Server &), useconds_t pause)
+{
+    Server server(serve);
+    std::vector<uint64_t> times;
     for (auto _ : state) {
-        const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-        if (connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) < 0)
-            throw_errno("connect");
-        write_all<SIZE>(fd, bytes);
-        read_all<SIZE>(fd, bytes);
-        close(fd);
+        times.push_back(connect(server));
+        state.SetIterationTime(static_cast<double>(times.back()) / 1e9);
+        if (pause > 0)
+            usleep(pause);
     }
+    std::sort(times.begin(), times.end());
+    state.counters["p10"] = quantile(times, 0.1);
+    state.counters["p50"] = quantile(times, 0.5);
+    state.counters["p90"] = quantile(times, 0.9);
 }
 
 BENCHMARK(create_close)->Name("setup/create_close/veridian");
@@ -431,8 +452,23 @@ BENCHMARK(create_use_close)->Name("setup/create_use_close/veridian");
 BENCHMARK(socketpair_create_use_close)->Name("setup/create_use_close/unix seqpacket");
 BENCHMARK(export_invitation)->Name("setup/export/veridian");
 BENCHMARK(export_import_use)->Name("setup/export_import_use/veridian");
-BENCHMARK(connect_call)->Name("setup/connect_call/veridian")->UseRealTime();
-BENCHMARK(socket_connect_call)->Name("setup/connect_call/unix seqpacket")->UseRealTime();
+constexpr useconds_t PAUSE_US = 1000;
+BENCHMARK_CAPTURE(connections, calls, serve_calls, connect_call, PAUSE_US)
+    ->Name("setup/connect_call/veridian")
+    ->Iterations(3000)
+    ->UseManualTime();
+BENCHMARK_CAPTURE(connections, sockets, serve_sockets, socket_connect_call, PAUSE_US)
+    ->Name("setup/connect_call/unix seqpacket")
+    ->Iterations(3000)
+    ->UseManualTime();
+BENCHMARK_CAPTURE(connections, calls_at_once, serve_calls, connect_call, 0)
+    ->Name("setup/connect_call_at_once/veridian")
+    ->Iterations(10000)
+    ->UseManualTime();
+BENCHMARK_CAPTURE(connections, sockets_at_once, serve_sockets, socket_connect_call, 0)
+    ->Name("setup/connect_call_at_once/unix seqpacket")
+    ->Iterations(10000)
+    ->UseManualTime();
 BENCHMARK_CAPTURE(revoke, unused, false)
     ->Name("setup/revoke/veridian")
     ->Arg(10000)

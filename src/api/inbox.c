@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "object/control.h"
 #include "object/name.h"
+#include "object/outfit.h"
 #include "os/fd.h"
 #include "os/listener.h"
 #include "os/process.h"
@@ -138,6 +139,7 @@ static int target_missing(pid_t target)
 
 static int target_connect(pid_t target, vrd_cap_t *ret)
 {
+    outfit_auto outfit = OUTFIT_NONE;
     char name[LISTENER_NAME_MAX + 1];
     fd_auto fd = -1;
     int r;
@@ -147,7 +149,7 @@ static int target_connect(pid_t target, vrd_cap_t *ret)
     if (r == 0)
         r = target_check(fd, target);
     if (r == 0)
-        r = name_meet(&fd, clock_deadline(NAME_ANSWER_NS), ret);
+        r = name_meet(&fd, &outfit, clock_deadline(NAME_ANSWER_NS), ret);
     if (r != VRD_ERR_ENDPOINT_NOT_FOUND && r != VRD_ERR_PEER_GONE)
         return r;
     r = target_missing(target);

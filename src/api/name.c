@@ -18,6 +18,7 @@
 #include "object/control.h"
 #include "object/outfit.h"
 #include "object/reactor.h"
+#include "object/sender.h"
 #include "os/fd.h"
 #include "os/listener.h"
 #include "os/socket.h"
@@ -126,21 +127,19 @@ int name_reach(const char *name, int *ret_fd)
     return 0;
 }
 
-int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret)
+int name_meet(int *fd, struct outfit *outfit, int64_t deadline, vrd_cap_t *ret)
 {
-    outfit_auto outfit = OUTFIT_NONE;
     struct frame greeting = { 0 };
     int r;
 
-    outfit_make(&outfit, VRD_CHANNEL_SLOTS_DEFAULT); /* meanwhile; mostly it is what is needed */
+    sender_offer(*fd, outfit); /* while the publisher wakes up */
     if (!fd_look_for(*fd, patience(deadline)) && !wait_until(*fd, deadline))
         return VRD_ERR_TIMEOUT;
     r = greeting_read(*fd, &greeting);
     if (r == 0 && socket_ask_who(*fd) < 0)
         r = VRD_ERR_PEER_GONE;
     if (r == 0)
-        r = passing_import(&greeting, fd, &outfit, greeting.count > 0 ? patience(deadline) : 0,
-                           ret);
+        r = passing_import(&greeting, fd, outfit, greeting.count > 0 ? patience(deadline) : 0, ret);
     return r;
 }
 
@@ -150,10 +149,14 @@ int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret)
  */
 static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
 {
+    outfit_auto outfit = OUTFIT_NONE;
     fd_auto fd = -1;
-    int r = name_reach(name, &fd);
+    int r;
 
-    return r < 0 ? r : name_meet(&fd, deadline, ret);
+    /* First: so that HELLO is there when the publisher, who is awake from then on, looks for it. */
+    outfit_make(&outfit, VRD_CHANNEL_SLOTS_DEFAULT);
+    r = name_reach(name, &fd);
+    return r < 0 ? r : name_meet(&fd, &outfit, deadline, ret);
 }
 
 static bool connect_may_wait(int r)

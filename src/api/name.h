@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <veridian/capability.h>
 
+struct outfit;
+
 /* A connection to whoever listens under `name`; never waits. Errors as vrd_connect, or ENDPOINT_BUSY. */
 int name_reach(const char *name, int *ret_fd);
 
@@ -13,6 +15,6 @@ int name_reach(const char *name, int *ret_fd);
 
 /*
  * What the publisher answers, until `deadline`; may take the descriptor. Errors as vrd_connect; PEER_GONE:
- * it went away just now.
+ * it went away just now. `outfit`: what is ready for the link; see sender_offer.
  */
-int name_meet(int *fd, int64_t deadline, vrd_cap_t *ret);
+int name_meet(int *fd, struct outfit *outfit, int64_t deadline, vrd_cap_t *ret);

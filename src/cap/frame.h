@@ -48,7 +48,9 @@ enum frame_type {
                                    fds: its memory                                                */
     FRAME_DETACH = 15, /* sender to owner; extension: room for loans of which none is out         */
     FRAME_HELLO_HERE = 16, /* as HELLO, over a connection that its maker has accepted itself: the
-                              connection is the tether; fds: sender's segment                     */
+                              connection is the tether; fds: sender's segment. Mostly said before
+                              the greeting is there: if the owner has not accepted the connection,
+                              or the segment is to have another size, it does not count, once     */
     FRAME_TYPE_MAX = FRAME_HELLO_HERE,
 };
 

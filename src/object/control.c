@@ -18,6 +18,7 @@
 #include "object/reactor.h"
 #include "object/revoke.h"
 #include "object/source.h"
+#include "object/spare.h"
 #include "os/cpu.h"
 #include "os/fd.h"
 #include "os/futex.h"
@@ -26,6 +27,7 @@
 #include "os/socket.h"
 
 #define WAKES_MAX 16
+#define LOCK_LOOKS 200 /* some microseconds: a sleep and a wake-up cost many times more */
 
 /* In memory that fork wipes: a child starts at FRESH again. */
 enum { FRESH, IN_PROGRESS, READY };
@@ -73,7 +75,7 @@ static bool control_setup(void)
         reactor_after_fork(sources_after_fork());
         revoke_after_fork();
         callback_after_fork();
-        links_after_fork();
+        spares_after_fork();
         name_after_fork();
         ready_after_fork();
         served = peer_after_fork();
@@ -108,8 +110,11 @@ int control_ready(void)
 
 void control_lock(void)
 {
-    if (likely(pthread_mutex_trylock(&lock) == 0))
-        return;
+    for (int i = 0; i < LOCK_LOOKS; i++) {
+        if (likely(pthread_mutex_trylock(&lock) == 0))
+            return;
+        cpu_relax();
+    }
     /* relaxed: only a hint, for control_wanted */
     atomic_fetch_add_explicit(&waiting, 1, memory_order_relaxed);
     pthread_mutex_lock(&lock);

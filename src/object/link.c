@@ -15,67 +15,11 @@
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
+#include "object/spare.h"
 #include "os/fd.h"
 #include "os/futex.h"
 #include "os/process.h"
 #include "os/socket.h"
-
-/* With the control lock: a segment for the next link. */
-static struct segment spare;
-static int spare_fd = -1;
-static uint64_t spare_identity;
-static bool spare_wanted;
-
-void link_prepare(void)
-{
-    struct segment segment;
-    fd_auto fd = -1;
-    bool wanted;
-
-    control_lock();
-    wanted = spare_wanted && spare_fd < 0;
-    control_unlock();
-    if (!wanted || segment_create(LAYOUT_RECEIVER_SIZE, &segment, &fd) < 0)
-        return;
-    control_lock();
-    wanted = spare_wanted && spare_fd < 0;
-    if (wanted) {
-        spare = segment;
-        spare_fd = fd_take(&fd);
-        spare_identity = fd_identity(spare_fd);
-    }
-    control_unlock();
-    if (!wanted)
-        segment_unmap(&segment);
-}
-
-void links_expected(bool expected)
-{
-    spare_wanted = expected;
-    if (expected)
-        return;
-    segment_unmap(&spare);
-    fd_close(&spare_fd);
-}
-
-void links_after_fork(void)
-{
-    spare = (struct segment){ 0 }; /* it was not inherited */
-    if (fd_identity(spare_fd) != spare_identity)
-        spare_fd = -1;
-    fd_close(&spare_fd);
-}
-
-/* Our own segment: one that is ready, or made now. 0 or -errno. */
-static int link_segment(struct segment *ret, int *ret_fd)
-{
-    if (spare_fd < 0)
-        return segment_create(LAYOUT_RECEIVER_SIZE, ret, ret_fd);
-    *ret = spare;
-    *ret_fd = fd_take(&spare_fd);
-    spare = (struct segment){ 0 };
-    return 0;
-}
 
 /* The sender's segment and our own, in `link`. */
 static int link_map(struct link *link, const struct frame *hello, int segment_fd, bool calls,
@@ -88,7 +32,8 @@ static int link_map(struct link *link, const struct frame *hello, int segment_fd
     r = segment_import(segment_fd, layout_sender_size(slots), &peer);
     if (r < 0)
         return r;
-    r = link_segment(&own, ret_own_fd);
+    if (!spare_take(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd))
+        r = segment_create(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd);
     if (r < 0) {
         segment_unmap(&peer);
         return r;

@@ -67,14 +67,6 @@ struct link {
 };
 
 /*
- * Makes what the next HELLO will need, while it is on its way: without the control lock. Only where
- * links are expected; what was not used goes when they no longer are. Control lock held.
- */
-void link_prepare(void);
-void links_expected(bool expected);
-void links_after_fork(void);
-
-/*
  * Answers a HELLO that came with `datagram` (which may lose descriptors to the link): maps the
  * sender's segment, makes ours, says WELCOME. The link belongs to the right that `over` confers, over
  * which the HELLO came and which with HELLO_HERE becomes its tether. Control lock held. NULL: refused,

@@ -19,6 +19,7 @@
 #include "object/reactor.h"
 #include "object/receiver.h"
 #include "object/source.h"
+#include "object/spare.h"
 #include "os/fd.h"
 #include "os/listener.h"
 #include "os/socket.h"
@@ -92,7 +93,7 @@ static void name_free(struct name *name)
     listener_forget(&name->file);
     free(name);
     if (list_empty(&names))
-        links_expected(false);
+        spares_expected(false);
 }
 
 static void name_remove(struct name *name)
@@ -132,13 +133,21 @@ static void name_introduce_here(struct source *over, const struct name *name, in
                                 const struct vrd_source *who)
 {
     struct frame greeting = name->handed.greeting;
+    struct source *visitor;
+    uint64_t token;
 
     greeting.count = 1;
-    if (owner_accept(over, greeting.rights, fd, who) < 0)
+    if (owner_accept(over, greeting.rights, fd, who, &token) < 0)
+        return;
+    visitor = source_find(token);
+    if (!visitor)
         return;
     say(fd, &greeting, NULL, 0);
     reactor_sent();
-    reactor_expect();
+    owner_source_ready(visitor); /* mostly it has said HELLO already */
+    visitor = source_find(token);
+    if (visitor && !visitor->link)
+        reactor_expect();
 }
 
 /*
@@ -401,7 +410,7 @@ static int name_listen(struct name *name)
     }
     if (r == 0) {
         list_append(&names, &name->node);
-        links_expected(true);
+        spares_expected(true);
     }
     control_unlock();
     return r;

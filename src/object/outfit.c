@@ -5,8 +5,10 @@
 
 #include "link/layout.h"
 #include "link/ring.h"
+#include "object/control.h"
 #include "object/revoke.h"
 #include "object/source.h"
+#include "object/spare.h"
 #include "os/fd.h"
 
 void outfit_deinit(struct outfit *outfit)
@@ -15,6 +17,17 @@ void outfit_deinit(struct outfit *outfit)
     fd_close(&outfit->segment_fd);
     fd_close(&outfit->near);
     fd_close(&outfit->far);
+    outfit->offered = false;
+}
+
+static int outfit_segment(struct outfit *outfit, size_t size)
+{
+    bool taken;
+
+    control_lock();
+    taken = spare_take(size, &outfit->segment, &outfit->segment_fd);
+    control_unlock();
+    return taken ? 0 : segment_create(size, &outfit->segment, &outfit->segment_fd);
 }
 
 int outfit_make(struct outfit *outfit, uint32_t capacity)
@@ -25,10 +38,8 @@ int outfit_make(struct outfit *outfit, uint32_t capacity)
     if (outfit->segment.size == size)
         return 0;
     outfit_deinit(outfit);
-    r = segment_create(size, &outfit->segment, &outfit->segment_fd);
-    if (r == -EMFILE && revoke_hurry())
-        r = segment_create(size, &outfit->segment, &outfit->segment_fd);
-    return r;
+    r = outfit_segment(outfit, size);
+    return r == -EMFILE && revoke_hurry() ? outfit_segment(outfit, size) : r;
 }
 
 int outfit_tether(struct outfit *outfit)

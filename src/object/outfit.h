@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "os/segment.h"
@@ -13,6 +14,7 @@ struct outfit {
     struct segment segment; /* mapped to write */
     int segment_fd;         /* read-only, for the receiver */
     int near, far;          /* the tether */
+    bool offered;           /* the segment, by sender_offer */
 };
 
 #define OUTFIT_NONE ((struct outfit){ .segment_fd = -1, .near = -1, .far = -1 })

@@ -5,6 +5,8 @@
 
 #include "cap/account.h"
 #include "cap/frame.h"
+#include "link/layout.h"
+#include "link/ring.h"
 #include "object/carried.h"
 #include "object/link.h"
 #include "object/port.h"
@@ -84,8 +86,6 @@ static int owner_hello(struct source *source, const struct frame *hello, struct 
     struct account *account;
     struct link *link = NULL;
 
-    if (here && !(source->accepted && source->kind == SOURCE_INVITATION))
-        return VRD_ERR_PEER_CORRUPT;
     if (source->revoked)
         return owner_hello_late(source, here, datagram);
     if (!(source->right->rights & VRD_RIGHT_SEND))
@@ -137,6 +137,25 @@ static int owner_derive(struct source *source, const struct frame *frame, struct
     return r == VRD_ERR_PERMISSION_DENIED ? VRD_ERR_PEER_CORRUPT : 0;
 }
 
+/* 0: it does not count, 1: it does, with what the owner knows and its maker may not, or VRD_ERR_*. */
+static int owner_offer(struct source *source, struct frame *hello)
+{
+    const struct port *port = source->port;
+
+    if (source->kind != SOURCE_INVITATION)
+        return VRD_ERR_PEER_CORRUPT;
+    if (!source->accepted || layout_sender_size(ring_slots(hello->slots)) !=
+                                 layout_sender_size(ring_slots(port->capacity))) {
+        if (source->offered)
+            return VRD_ERR_PEER_CORRUPT;
+        source->offered = true;
+        return 0;
+    }
+    hello->slots = port->capacity;
+    hello->max_message = port->max_message;
+    return 1;
+}
+
 static int owner_frame(struct source *source, struct datagram *datagram)
 {
     struct link *link = source->link;
@@ -149,8 +168,12 @@ static int owner_frame(struct source *source, struct datagram *datagram)
     if (r < 0)
         return r;
     switch (frame.type) {
-    case FRAME_HELLO:
     case FRAME_HELLO_HERE:
+        r = owner_offer(source, &frame);
+        if (r <= 0)
+            return r;
+        /* fall through */
+    case FRAME_HELLO:
         r = owner_hello(source, &frame, datagram);
         if (r < 0 || source->kind != SOURCE_INVITATION)
             return r;
@@ -220,8 +243,10 @@ struct source *owner_source(vrd_cap_t cap, uint64_t identity, uint64_t *token)
     return source;
 }
 
-int owner_accept(struct source *over, uint32_t rights, int fd, const struct vrd_source *who)
+int owner_accept(struct source *over, uint32_t rights, int fd, const struct vrd_source *who,
+                 uint64_t *ret_token)
 {
+    struct source *source;
     const struct frame frame = { .type = FRAME_DERIVE, .rights = rights };
     struct account *account = source_payer(who->uid, who->pid);
     int r;
@@ -230,13 +255,17 @@ int owner_accept(struct source *over, uint32_t rights, int fd, const struct vrd_
         revoke_socket(fd, NOTICE_POLICY);
         fd_close(&fd);
         account_close(account);
+        *ret_token = 0;
         return 0;
     }
     r = owner_confer(over->port, fd, over->right, &frame, account);
-    if (r == 0)
-        list_entry(over->port->receiver.sources.prev, struct source, node)->accepted = true;
     account_close(account);
-    return r;
+    if (r < 0)
+        return r;
+    source = list_entry(over->port->receiver.sources.prev, struct source, node);
+    source->accepted = true;
+    *ret_token = source_token(source);
+    return 0;
 }
 
 /* With what result was it drained? */

@@ -45,6 +45,7 @@ struct source *owner_source(vrd_cap_t cap, uint64_t identity, uint64_t *token);
 
 /*
  * As a DERIVE over that source with `fd`, which it takes: a connection that this process has accepted
- * from `who`, who pays for it. 0 or VRD_ERR_*.
+ * from `who`, who pays for it. *ret_token: the new source; 0: refused. 0 or VRD_ERR_*.
  */
-int owner_accept(struct source *over, uint32_t rights, int fd, const struct vrd_source *who);
+int owner_accept(struct source *over, uint32_t rights, int fd, const struct vrd_source *who,
+                 uint64_t *ret_token);

@@ -210,6 +210,11 @@ static bool port_yield(struct port *port, const struct port_wait *wait)
     return found;
 }
 
+void port_hope(struct port *port)
+{
+    port->hopes = true;
+}
+
 static void port_learn(struct port *port, int64_t waited)
 {
     if (waited <= SPIN_MAX)
@@ -350,7 +355,8 @@ int port_wait(struct port *port, vrd_cap_t cap, const struct port_wait *wait, in
         return port_doze(port, cap, wait, deadline);
     }
     started = clock_now();
-    until = started + (int64_t)port->spin;
+    until = started + (port->hopes ? SPIN_MAX : (int64_t)port->spin);
+    port->hopes = false;
     if (until > deadline)
         until = deadline;
     if (port_spin(port, wait, started, until)) {

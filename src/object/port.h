@@ -42,6 +42,7 @@ struct port {
     bool by_tether;    /* ring so, whatever else would do (pin)                                 */
     struct ready ready;
     uint32_t spin; /* ns worth spinning before sleeping, learnt (pin) */
+    bool hopes;    /* the next time, as long as it ever is (pin) */
     union {
         struct sender sender;
         struct receiver receiver;
@@ -116,6 +117,9 @@ struct port_wait {
     bool (*peer_here)(const struct port *port, const struct port_wait *wait);
     bool alone; /* its notice is nobody else's */
 };
+
+/* Something comes very soon: the next wait spins for as long as any. Pin held. */
+void port_hope(struct port *port);
 
 /*
  * Waits until there may be something to do or `deadline` is near enough to look at the clock: first

@@ -6,12 +6,12 @@
 
 #include "base/macro.h"
 #include "object/control.h"
-#include "object/link.h"
 #include "object/name.h"
 #include "object/peer.h"
 #include "object/ready.h"
 #include "object/relay.h"
 #include "object/revoke.h"
+#include "object/spare.h"
 #include "os/cpu.h"
 #include "os/event.h"
 #include "os/fd.h"
@@ -23,6 +23,7 @@
 #define YIELDS_MAX 1000
 #define STARVED_NS 1000000 /* pause */
 #define LINGER_NS 50000
+#define LEISURE_NS 200000  /* after the last event */
 #define FOLLOW_NS 10000000 /* until a thread that sleeps beside another looks for itself */
 
 /* The token of `owed`; all sources have a serial in theirs. */
@@ -131,6 +132,8 @@ static bool reactor_turn(bool serves)
     if (revoke_owes())
         reactor_owe();
     fed = !starved;
+    if (starved)
+        spares_drop();
     control_unlock();
     return fed;
 }
@@ -173,8 +176,22 @@ static bool reactor_linger(int fd)
     control_unlock();
     if (!wanted)
         return false;
-    link_prepare();
+    spare_make(1);
     return fd_look_for(fd, LINGER_NS);
+}
+
+/* Until there is something to do; at leisure, what the next links will need is made ready. */
+static void reactor_rest(int fd)
+{
+    do {
+        if (!spares_short(SPARES_MAX)) {
+            fd_wait(fd);
+            return;
+        }
+        if (fd_wait_any(&fd, 1, LEISURE_NS))
+            return;
+    } while (spare_make(SPARES_MAX));
+    fd_wait(fd);
 }
 
 static void *reactor_run(void *arg)
@@ -184,7 +201,7 @@ static void *reactor_run(void *arg)
     (void)arg;
     for (;;) {
         if (!reactor_linger(fd))
-            fd_wait(fd);
+            reactor_rest(fd);
         reactor_give_way();
         reactor_serve();
     }

@@ -113,6 +113,8 @@ void receiver_adopt(struct port *port)
         struct link *link = list_entry(node, struct link, posted);
 
         list_remove(&link->posted);
+        if (link->state == LINK_NEW) /* who has just come mostly has something to say */
+            port_hope(port);
         if (link_adopt(link) < 0)
             link->corrupt = true;
         link->broken = link->corrupt && !link->revoked;

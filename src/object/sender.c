@@ -2,7 +2,9 @@
 #include "object/sender.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
+#include <veridian/channel.h>
 #include <veridian/error.h>
 
 #include "base/error.h"
@@ -228,6 +230,16 @@ int sender_connect(struct port *port, int fd, struct outfit *outfit)
     return sender_said_hello(port, r);
 }
 
+void sender_offer(int fd, struct outfit *outfit)
+{
+    const struct frame hello = { .type = FRAME_HELLO_HERE,
+                                 .slots = VRD_CHANNEL_SLOTS_DEFAULT,
+                                 .max_message = PTRDIFF_MAX };
+
+    if (outfit_make(outfit, VRD_CHANNEL_SLOTS_DEFAULT) == 0)
+        outfit->offered = frame_send(fd, &hello, &outfit->segment_fd, 1) == 0;
+}
+
 /*
  * The answer is mostly so near that the reactor's thread would only be in the way: it watches the
  * tether afterwards.
@@ -243,7 +255,7 @@ int sender_connect_here(struct port *port, int *fd, struct outfit *outfit, int64
     if (r < 0)
         return error_from_errno(-r);
     r = sender_equip(port, outfit, fd_take(fd));
-    if (r == 0)
+    if (r == 0 && !outfit->offered)
         r = sender_send(port, s->tether->fd, &hello, &outfit->segment_fd, 1);
     if (r == 0 && fd_look_for(s->tether->fd, patience)) {
         control_lock();

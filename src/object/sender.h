@@ -73,7 +73,13 @@ void sender_inherit(struct port *port, int fd);
 int sender_connect(struct port *port, int fd, struct outfit *outfit);
 
 /*
- * The same over a connection that the owner has accepted itself, which becomes the tether: takes it.
+ * Says HELLO over a connection whose greeting is yet to come: it counts if the owner greets itself, and
+ * wants a segment of the usual size; otherwise it is said again.
+ */
+void sender_offer(int fd, struct outfit *outfit);
+
+/*
+ * The same as sender_connect over a connection that the owner has accepted itself, which becomes the tether: takes it.
  * Looks for the answer, for `patience` ns at most. The port is not yet shown.
  */
 int sender_connect_here(struct port *port, int *fd, struct outfit *outfit, int64_t patience);

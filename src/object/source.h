@@ -50,6 +50,7 @@ struct source {
     bool watched;
     bool drained;  /* the last source_drain left nothing */
     bool closed;   /* CLOSE was said over it */
+    bool offered;  /* a HELLO_HERE came over it that did not count */
     bool revoked;  /* what still comes over it makes nothing that lasts */
     bool accepted; /* an invitation: a connection to a name of this process, good for HELLO_HERE */
     uint8_t parting; /* leaving: enum notice_cause, and ... */

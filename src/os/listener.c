@@ -149,6 +149,8 @@ static int socket_listen(int dir, const char *hidden, mode_t mode, int *ret_fd)
     if (fchmod(fd, mode) < 0 || bind(fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
         return -errno;
     r = socket_set_mode(dir, hidden, mode);
+    if (r == 0)
+        r = socket_ask_who(fd); /* each that is accepted inherits it */
     if (r == 0 && listen(fd, SOMAXCONN) < 0)
         r = -errno;
     if (r < 0) {
@@ -279,9 +281,7 @@ int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *
 
     if (accepted < 0)
         return -errno;
-    r = socket_ask_who(accepted);
-    if (r == 0)
-        r = listener_peer(accepted, ret_pid, ret_uid, ret_gid);
+    r = listener_peer(accepted, ret_pid, ret_uid, ret_gid);
     if (r < 0)
         return r;
     *ret_fd = fd_take(&accepted);

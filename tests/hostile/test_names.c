@@ -241,7 +241,7 @@ static void say_hello(int fd, enum frame_type type, uint32_t slots)
     close(pair[0]);
 }
 
-/* Only a connection that the owner has accepted itself can be a tether. */
+/* Only a connection that the owner has accepted itself can be a tether; to think so once is no crime. */
 static void an_invitation_is_no_tether(void **state)
 {
     vrd_cap_t send, receive;
@@ -251,6 +251,9 @@ static void an_invitation_is_no_tether(void **state)
     (void)state;
     assert_int_equal(vrd_channel_create(4, &send, &receive), 0);
     assert_int_equal(vrd_cap_export(send, VRD_RIGHT_SEND, &fd), 0);
+    say_hello(fd, FRAME_HELLO_HERE, 4);
+    assert_int_equal(vrd_receive_timed(receive, bytes, sizeof bytes, PATIENCE), VRD_ERR_TIMEOUT);
+    assert_false(socket_over(fd));
     say_hello(fd, FRAME_HELLO_HERE, 4);
     assert_int_equal(vrd_receive_timed(receive, bytes, sizeof bytes, PATIENCE), VRD_ERR_TIMEOUT);
     assert_true(socket_over(fd));

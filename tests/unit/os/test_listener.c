@@ -12,6 +12,7 @@
 
 #include "os/fd.h"
 #include "os/listener.h"
+#include "os/socket.h"
 
 static void what_is_a_name(void **state)
 {
@@ -116,10 +117,19 @@ static void who_is_at_the_other_end(void **state)
     assert_int_equal(listener_open("who", 0600, &fd, &file), 0);
     assert_int_equal(listener_accept(fd, &accepted, &pid, &uid, &gid), -EAGAIN);
     assert_int_equal(listener_connect("who", &client), 0);
+    assert_int_equal(socket_send(client, "!", 1, NULL, 0), 0);
     assert_int_equal(listener_accept(fd, &accepted, &pid, &uid, &gid), 0);
     assert_int_equal(pid, getpid());
     assert_int_equal(uid, getuid());
     assert_int_equal(gid, getgid());
+    assert_int_equal(socket_send(client, "?", 1, NULL, 0), 0);
+    for (int i = 0; i < 2; i++) { /* also who said what before they were accepted */
+        datagram_auto datagram = { .pidfd = -1 };
+
+        assert_int_equal(socket_receive(accepted, &datagram), 1);
+        assert_int_equal(datagram.pid, getpid());
+        assert_int_equal(datagram.uid, getuid());
+    }
     pid = -1;
     assert_int_equal(listener_peer(client, &pid, &uid, &gid), 0);
     assert_int_equal(pid, getpid());
