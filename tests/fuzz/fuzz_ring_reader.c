@@ -2,7 +2,7 @@
 /*
  * A ring reader before a sender's segment in which anything may stand, changed at will between
  * looks. The input is a program: pokes into the segment, slots that look right but for a field,
- * byte rings that arrive, and reads.
+ * byte rings and heap extensions that arrive, extensions that go, reads, and views that are kept.
  */
 #include "input.h"
 #include "memory.h"
@@ -11,8 +11,22 @@
 
 #define BUFFER 512
 #define CANARY 0x5a
+#define VIEWS 4
 
-enum step { POKE, PLAUSIBLE, SLOT_DESCRIPTION, ATTACH, READ_SMALL, READ, DROP, STEPS };
+enum step {
+    POKE,
+    PLAUSIBLE,
+    SLOT_DESCRIPTION,
+    ATTACH,
+    READ_SMALL,
+    READ,
+    DROP,
+    HEAP_ATTACH,
+    HEAP_DETACH,
+    VIEW,
+    RELEASE,
+    STEPS
+};
 
 struct stage {
     struct input input;
@@ -20,6 +34,7 @@ struct stage {
     struct ring_reader reader;
     struct sender_segment *sender; /* as its owner writes it */
     size_t size;
+    struct loan_view views[VIEWS]; /* held */
     bool corrupt;
 };
 
@@ -51,12 +66,17 @@ static void put_description(struct stage *stage)
 {
     struct slot_bytes bytes;
 
+    uint8_t how;
+
     input_take(&stage->input, &bytes, sizeof bytes);
-    if (input_u8(&stage->input) & 1) { /* near what there is */
+    how = input_u8(&stage->input);
+    if (how & 1) { /* near what there is */
         bytes.extension %= 8;
         bytes.offset %= 3 * LAYOUT_PAGE;
         bytes.len %= 3 * LAYOUT_PAGE;
     }
+    if (how & 2) /* in a byte ring */
+        bytes.loan = 0;
     memcpy(slot_here(stage)->head, &bytes, sizeof bytes);
 }
 
@@ -68,6 +88,83 @@ static void attach(struct stage *stage)
 
     if (segment.size > 0)
         stage->corrupt = ring_reader_attach(&stage->reader, number, segment) != 0;
+}
+
+static void let_go(struct loan_memory *memory)
+{
+    if (memory && loan_memory_let_go(memory))
+        loan_memory_free(memory);
+}
+
+static void heap_attach(struct stage *stage)
+{
+    const uint32_t number = input_u8(&stage->input) % (LOAN_EXTENSIONS_MAX + 2);
+    const size_t size = LAYOUT_PAGE * (1 + (size_t)input_u8(&stage->input) % 2);
+    const struct segment segment = memory_segment(&stage->memory, size);
+    struct loan_memory *memory;
+
+    if (segment.size == 0)
+        return;
+    memory = loan_memory_new(number, segment, NULL);
+    fuzz_require(memory);
+    if (loan_reader_attach(&stage->reader.loans, memory) == 0)
+        return;
+    let_go(memory);
+    stage->corrupt = true;
+}
+
+/* Views keep what they lie in. */
+static void heap_detach(struct stage *stage)
+{
+    const uint32_t number = input_u8(&stage->input) % (LOAN_EXTENSIONS_MAX + 2);
+
+    let_go(loan_reader_detach(&stage->reader.loans, number));
+}
+
+/* What was lent lies within its extension, and each byte of it can be read. */
+static void require_inside(const struct loan_view *view, uint64_t max_message)
+{
+    const uint8_t *start = view->memory->segment.addr, *data = view->data;
+    volatile uint8_t sink = 0;
+
+    fuzz_require(view->loan >= LOANS_MAX && view->len <= max_message);
+    fuzz_require(data >= start && view->len <= view->memory->segment.size &&
+                 (size_t)(data - start) <= view->memory->segment.size - view->len);
+    for (size_t i = 0; i < view->len; i++)
+        sink = (uint8_t)(sink ^ data[i]);
+}
+
+static void release(struct stage *stage, struct loan_view *view)
+{
+    if (!view->memory)
+        return;
+    require_inside(view, stage->reader.max_message); /* still */
+    loan_release(stage->reader.own, view->loan);
+    fuzz_require(stage->reader.own->released[view->loan % LOANS_MAX] == view->loan);
+    let_go(view->memory);
+    *view = (struct loan_view){ 0 };
+}
+
+static void read_view(struct stage *stage)
+{
+    struct loan_view *view = &stage->views[input_u8(&stage->input) % VIEWS];
+    const uint32_t before = stage->reader.position;
+    struct ring_message message = { .wants_view = true };
+    uint64_t word;
+    int result;
+
+    if (ring_peek(&stage->reader, &word) != RING_READY)
+        return;
+    release(stage, view);
+    result = ring_read(&stage->reader, word, &message, 0);
+    fuzz_require(stage->reader.position == before + (result == 0));
+    fuzz_require(result == 0 || !message.view.memory);
+    stage->corrupt = result == VRD_ERR_PEER_CORRUPT;
+    if (!message.view.memory)
+        return;
+    atomic_fetch_add(&message.view.memory->held, 1);
+    *view = message.view;
+    require_inside(view, stage->reader.max_message);
 }
 
 /* Whatever was read: within the buffer, and one position further only if it was taken. */
@@ -113,6 +210,9 @@ static void read_message(struct stage *stage, bool small)
     fuzz_require(result == 0 || result == RING_NEEDS_EXTENSION ||
                  result == VRD_ERR_MESSAGE_TOO_LARGE || result == VRD_ERR_PEER_CORRUPT);
     require_sane(stage, buf, size, before, result == 0, message.len);
+    if (result == 0 && message.view.memory) /* copied out, and given back at once */
+        fuzz_require(stage->reader.own->released[message.view.loan % LOANS_MAX] ==
+                     message.view.loan);
     stage->corrupt = result == VRD_ERR_PEER_CORRUPT;
 }
 
@@ -148,6 +248,18 @@ static void step(struct stage *stage)
     case DROP:
         drop_message(stage);
         break;
+    case HEAP_ATTACH:
+        heap_attach(stage);
+        break;
+    case HEAP_DETACH:
+        heap_detach(stage);
+        break;
+    case VIEW:
+        read_view(stage);
+        break;
+    case RELEASE:
+        release(stage, &stage->views[input_u8(&stage->input) % VIEWS]);
+        break;
     case STEPS:
         break;
     }
@@ -169,6 +281,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     stage.reader.position = input_u8(&stage.input) & 1 ? UINT32_MAX - 3 : 0;
     while (input_more(&stage.input) && !stage.corrupt)
         step(&stage);
+    for (size_t i = 0; i < VIEWS; i++)
+        release(&stage, &stage.views[i]);
+    for (size_t i = 0; i < LOAN_EXTENSIONS_MAX; i++)
+        let_go(stage.reader.loans.memories[i]);
     ring_reader_deinit(&stage.reader);
     memory_deinit(&stage.memory);
     return 0;

@@ -435,6 +435,101 @@ static void garbage_is_never_read_as_more_than_it_is(void **state)
     guarded_free(&buffer);
 }
 
+/* --- a hostile writer: loans --------------------------------------------------------------------- */
+
+/* A heap extension whose end is the end of the world. */
+static struct loan_memory *lend_guarded(struct pair *pair, uint32_t number, struct guarded *ret)
+{
+    struct loan_memory *memory;
+
+    *ret = guarded_new(4096);
+    memory = loan_memory_new(number, (struct segment){ .addr = ret->addr, .size = 4096 }, NULL);
+    assert_non_null(memory);
+    assert_int_equal(loan_reader_attach(&pair->r.loans, memory), 0);
+    return memory;
+}
+
+static void lent_descriptions_end_where_the_extension_does(void **state)
+{
+    static const uint64_t edges[] = { 0,
+                                      1,
+                                      4095,
+                                      4096,
+                                      4097,
+                                      8192,
+                                      INT64_MAX,
+                                      (uint64_t)INT64_MAX + 1,
+                                      0 - UINT64_C(4096),
+                                      UINT64_MAX };
+    static const size_t n = sizeof edges / sizeof edges[0];
+    struct guarded heap, buffer = guarded_new(UNIT_PAGE);
+    struct loan_memory *memory;
+    struct pair pair;
+    uint64_t random = 7;
+
+    (void)state;
+    pair_init(&pair, 4, 1 << 20, UINT32_MAX - 1);
+    memory = lend_guarded(&pair, 3, &heap);
+    random_fill(&random, heap.addr, heap.size);
+    for (size_t i = 0; i < n * n; i++) {
+        const struct slot_bytes b = {
+            .offset = edges[i / n], .len = edges[i % n], .extension = 3, .loan = 5 * LOANS_MAX + 9
+        };
+        const bool inside = b.len <= 4096 && b.offset <= 4096 - b.len;
+        const uint32_t returns = pair.receiver->returns;
+        uint8_t *at = inside ? guarded_end(&buffer, b.len) : buffer.addr;
+
+        assert_int_equal(forge(&pair, b, at, 4096), inside ? 0 : VRD_ERR_PEER_CORRUPT);
+        assert_int_equal(pair.receiver->returns, returns + inside); /* once, or not at all */
+        if (inside)
+            assert_memory_equal(at, heap.addr + b.offset, b.len);
+    }
+    assert_int_equal(pair.receiver->released[9], 5 * LOANS_MAX + 9);
+    assert_ptr_equal(loan_reader_detach(&pair.r.loans, 3), memory);
+    loan_memory_free(memory);
+    pair_deinit(&pair);
+    guards_free(&heap);
+    guarded_free(&buffer);
+}
+
+static void loans_name_what_there_is(void **state)
+{
+    static const struct slot_bytes wrong[] = {
+        { .len = 1, .extension = 3, .loan = 1 },             /* no use of a number     */
+        { .len = 1, .extension = 3, .loan = LOANS_MAX - 1 }, /* the same               */
+        { .len = 1, .extension = 0, .loan = LOANS_MAX },     /* no extension           */
+        { .len = 101, .extension = 3, .loan = LOANS_MAX },   /* the limit of the link  */
+        { .len = 1, .extension = 3, .loan = 0 },             /* that is no byte ring's */
+    };
+    static const uint32_t absent[] = { 1, 2, 4, 3 + LOAN_EXTENSIONS_MAX, UINT32_MAX };
+    struct slot_bytes b = { .len = 1, .loan = LOANS_MAX };
+    struct loan_memory *memory;
+    struct guarded heap;
+    uint8_t buffer[200];
+    struct pair pair;
+
+    (void)state;
+    pair_init(&pair, 4, 100, 0);
+    pair_attach(&pair, 4096);
+    memory = lend_guarded(&pair, 3, &heap);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++)
+        assert_true(forge(&pair, wrong[i], buffer, sizeof buffer) != 0);
+    for (size_t i = 0; i < sizeof absent / sizeof absent[0]; i++) {
+        b.extension = absent[i];
+        assert_int_equal(forge(&pair, b, buffer, sizeof buffer), RING_NEEDS_EXTENSION);
+    }
+    b.extension = 3;
+    b.len = 100;
+    assert_int_equal(forge(&pair, b, buffer, 99), VRD_ERR_MESSAGE_TOO_LARGE);
+    assert_int_equal(pair.receiver->returns, 0); /* none of these gave anything back */
+    assert_int_equal(forge(&pair, b, buffer, 100), 0);
+    assert_int_equal(pair.receiver->returns, 1);
+    assert_ptr_equal(loan_reader_detach(&pair.r.loans, 3), memory);
+    loan_memory_free(memory);
+    pair_deinit(&pair);
+    guards_free(&heap);
+}
+
 SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(a_cursor_lies_between_the_last_one_and_the_position),
                  SUPPORT_TEST(extreme_cursors_are_refused),
@@ -452,5 +547,7 @@ SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(extensions_are_named_in_order),
                  SUPPORT_TEST(extensions_are_attached_in_order),
                  SUPPORT_TEST(garbage_is_never_read_as_more_than_it_is),
+                 SUPPORT_TEST(lent_descriptions_end_where_the_extension_does),
+                 SUPPORT_TEST(loans_name_what_there_is),
                  { 0 },
              })
