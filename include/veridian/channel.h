@@ -22,7 +22,22 @@ VRD_BEGIN_DECLS
 #define VRD_IMPORT_SLOTS_MAX (1u << 16) /* of these, an importer's link has: 8 MiB of its memory */
 #define VRD_CHANNEL_MESSAGE_DEFAULT ((size_t)1 << 20)
 
-/* Zero means the default in every field; `reserved` must be zero. */
+#define VRD_NUMA_PEER UINT32_MAX /* for numa_node: next to the reader, see below */
+
+/*
+ * Zero means the default in every field; `reserved` must be zero.
+ *
+ * Where memory comes from. Each process makes, and is billed for, what it writes: a sender its ring and
+ * its messages and loans, the receiver its cursor and its replies. `numa_node` and `huge_pages` are for
+ * all of these, in every process that uses the channel: those who import a capability are told.
+ *  numa_node   VRD_NUMA_NODE(n): all of it from node n, or the operation that needs it fails.
+ *              VRD_NUMA_PEER: from the node on which the process that reads it was last seen, as long
+ *              as that has some; what is made before it was seen, as a sender's ring is, from anywhere
+ *  huge_pages  of the memory for messages of more than 64 bytes (and their replies, and loans), the
+ *              pieces that are at least as large as such a page: several messages each, as many as
+ *              max_message_size and max_bytes let there be. If the pool has too few pages for a piece, the
+ *              operation that needs it fails (OUT_OF_MEMORY); it is never found out later, by a signal
+ */
 struct vrd_channel_options {
     size_t slots; /* messages that each sender may have unread, to VRD_CHANNEL_SLOTS_MAX */
     size_t max_message_size; /* bytes; default 1 MiB, as large as memory allows */
@@ -30,7 +45,9 @@ struct vrd_channel_options {
         max_bytes; /* that each sender may have lent or about to be (loan.h), in whole pages of its
                          memory; not below max_message_size; default four such messages, or 16 MiB if
                          that is more */
-    uint64_t reserved[13];
+    uint32_t huge_pages; /* enum vrd_huge_pages */
+    uint32_t numa_node;  /* VRD_NUMA_NODE(n) or VRD_NUMA_PEER */
+    uint64_t reserved[12];
 };
 
 /*
@@ -38,8 +55,12 @@ struct vrd_channel_options {
  * 8 KiB a link in both processes together, 64 slots 16 KiB. Never waits.
  *
  * `slots`: messages that each sender may have unread, 1 to VRD_CHANNEL_SLOTS_MAX.
- *  INVALID_ARGUMENT  slots out of range, an output pointer is NULL, reserved fields not zero
- *  OUT_OF_MEMORY, SYSTEM
+ *  INVALID_ARGUMENT  slots out of range, an output pointer is NULL, reserved fields not zero, no such
+ *                    NUMA node in this machine, or none that this process may use
+ *  NOT_SUPPORTED     huge pages of that size, or transparent ones, which this kernel lacks; a NUMA
+ *                    node, in a build without libnuma or on a kernel without NUMA
+ *  OUT_OF_MEMORY     also: there is not one huge page in the pool
+ *  SYSTEM
  */
 VRD_API int vrd_channel_create(size_t slots, vrd_cap_t *ret_send, vrd_cap_t *ret_recv);
 VRD_API int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t *ret_send,

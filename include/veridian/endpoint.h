@@ -32,6 +32,7 @@ VRD_BEGIN_DECLS
  * _with: `options` as for a channel (NULL: all defaults); slots are requests that each client may
  * have unread, max_message_size limits requests and replies.
  *  INVALID_ARGUMENT  an output pointer is NULL, options out of range
+ *  NOT_SUPPORTED     as vrd_channel_create_with
  *  OUT_OF_MEMORY, SYSTEM
  */
 VRD_API int vrd_endpoint_create(uint64_t *ret_id, vrd_cap_t *ret_cap);

@@ -59,13 +59,6 @@ enum vrd_transfer_mode {
     VRD_TRANSFER_COPY_ON_WRITE = 2, /* of a frozen region: what the holder writes is its own    */
 };
 
-enum vrd_huge_pages {
-    VRD_PAGES_DEFAULT = 0,
-    VRD_PAGES_TRANSPARENT = 1, /* if and where the kernel finds it possible                     */
-    VRD_PAGES_2_MIB = 2,       /* from the pool that the administrator has set aside            */
-    VRD_PAGES_1_GIB = 3,
-};
-
 /*
  * Lets an application bring the memory of its regions, from a pool of its own or with contents. Both
  * functions are called in the thread that creates or closes the region, and must not use it.
@@ -82,9 +75,6 @@ struct vrd_memory_provider {
     void *user;
     uint64_t reserved[5];
 };
-
-/* For numa_node, which is 0 where the kernel may choose. */
-#define VRD_NUMA_NODE(node) ((uint32_t)(node) + 1)
 
 /* Zero means the default in every field; `reserved` must be zero. */
 struct vrd_region_options {

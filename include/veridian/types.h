@@ -39,4 +39,15 @@ typedef uint64_t vrd_cap_t;
 /* Timeout: wait without a limit. */
 #define VRD_FOREVER INT64_C(-1)
 
+/* The pages of memory that is shared. */
+enum vrd_huge_pages {
+    VRD_PAGES_DEFAULT = 0,
+    VRD_PAGES_TRANSPARENT = 1, /* if and where the kernel finds it possible                     */
+    VRD_PAGES_2_MIB = 2,       /* from the pool that the administrator has set aside            */
+    VRD_PAGES_1_GIB = 3,
+};
+
+/* For numa_node, which is 0 where the kernel may choose. */
+#define VRD_NUMA_NODE(node) ((uint32_t)(node) + 1)
+
 #endif

@@ -12,6 +12,7 @@
 #include "object/control.h"
 #include "object/endpoint.h"
 #include "object/loss.h"
+#include "object/memory.h"
 #include "object/move.h"
 #include "object/name.h"
 #include "object/outfit.h"
@@ -168,6 +169,7 @@ static struct frame greeting_of(const struct port *port, uint32_t rights)
                            .badge = port->badge,
                            .depth = port->depth + 1,
                            .bytes = port->max_bytes,
+                           .extension = port->memory,
                            .object = (uint16_t)port->object };
 }
 
@@ -188,6 +190,7 @@ static int derive_port(const struct port *origin, uint32_t rights, uint64_t badg
         port->sender.twin = origin->sender.twin;
         port->object = origin->object;
         port->max_bytes = origin->max_bytes;
+        port->memory = origin->memory;
         port->badge = badge;
         port->depth = origin->depth + 1;
         port_show(port, cap);
@@ -520,11 +523,12 @@ void passing_kept(vrd_cap_t cap, int fd)
 
 /* --- import ----------------------------------------------------------------------------------- */
 
-/* How much may be lent; a limit that no message would fit is none. */
+/* How much may be lent, and of what memory; a limit that no message would fit is none. */
 static void greeting_limit(const struct frame *greeting, struct port *port)
 {
     if (greeting->bytes >= round_up(greeting->max_message, LAYOUT_PAGE))
         port->max_bytes = greeting->bytes;
+    port->memory = greeting->extension;
 }
 
 /* A capability to send, not yet shown. 0 or VRD_ERR_*. */
@@ -535,7 +539,8 @@ static int import_port(const struct frame *greeting, struct port **ret_port, vrd
         greeting->slots < VRD_IMPORT_SLOTS_MAX ? greeting->slots : VRD_IMPORT_SLOTS_MAX;
     struct port *port;
 
-    if (!(greeting->rights & VRD_RIGHT_SEND) || (greeting->rights & VRD_RIGHT_RECEIVE))
+    if (!(greeting->rights & VRD_RIGHT_SEND) || (greeting->rights & VRD_RIGHT_RECEIVE) ||
+        !memory_valid(greeting->extension))
         return VRD_ERR_PEER_CORRUPT;
     control_lock();
     port = port_new(PORT_SENDER, greeting->rights, slots, greeting->max_message, ret_cap);
@@ -682,7 +687,7 @@ static int import_receive(const struct frame *greeting, struct datagram *datagra
     vrd_cap_t cap;
     int r = 0;
 
-    if (!(greeting->rights & VRD_RIGHT_RECEIVE) ||
+    if (!(greeting->rights & VRD_RIGHT_RECEIVE) || !memory_valid(greeting->extension) ||
         (greeting->object != VRD_OBJECT_ENDPOINT &&
          ((greeting->rights & VRD_RIGHT_SEND) || datagram->n_fds > 1)))
         return VRD_ERR_PEER_CORRUPT;

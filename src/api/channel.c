@@ -17,8 +17,8 @@
 #define RIGHTS_RECEIVER (VRD_RIGHT_RECEIVE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
 /* Both ports over the two ends of a root pair; takes both. Control lock held. */
-static int channel_make(const struct vrd_channel_options *options, int root[2], vrd_cap_t *ret_send,
-                        vrd_cap_t *ret_recv)
+static int channel_make(const struct vrd_channel_options *options, uint32_t memory, int root[2],
+                        vrd_cap_t *ret_send, vrd_cap_t *ret_recv)
 {
     uint32_t slots = (uint32_t)options->slots;
     vrd_cap_t send = VRD_CAP_NONE, recv = VRD_CAP_NONE;
@@ -43,6 +43,7 @@ static int channel_make(const struct vrd_channel_options *options, int root[2], 
     sender_init(sender, fd_take(&near));
     sender->sender.twin = recv;
     sender->max_bytes = receiver->max_bytes = options->max_bytes;
+    sender->memory = receiver->memory = memory;
     sender->object = receiver->object = VRD_OBJECT_CHANNEL;
     port_show(sender, send);
     port_show(receiver, recv);
@@ -55,19 +56,22 @@ int vrd_channel_create_with(const struct vrd_channel_options *options, vrd_cap_t
                             vrd_cap_t *ret_recv)
 {
     struct vrd_channel_options filled = options ? *options : (struct vrd_channel_options){ 0 };
+    uint32_t memory;
     int root[2];
     int r;
 
-    if (!ret_send || !ret_recv || options_fill(&filled) < 0)
+    if (!ret_send || !ret_recv)
         return VRD_ERR_INVALID_ARGUMENT;
-    r = control_ready();
+    r = options_fill(&filled, &memory);
+    if (r == 0)
+        r = control_ready();
     if (r < 0)
         return r;
     r = source_pair(root);
     if (r < 0)
         return error_from_errno(-r);
     control_lock();
-    r = channel_make(&filled, root, ret_send, ret_recv);
+    r = channel_make(&filled, memory, root, ret_send, ret_recv);
     control_unlock();
     return r;
 }

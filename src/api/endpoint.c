@@ -26,11 +26,14 @@ int vrd_endpoint_create_with(const struct vrd_channel_options *options, uint64_t
     struct vrd_channel_options filled = options ? *options : (struct vrd_channel_options){ 0 };
     struct port *port;
     vrd_cap_t cap;
+    uint32_t memory;
     int root[2], r;
 
-    if (!ret_id || !ret_cap || options_fill(&filled) < 0)
+    if (!ret_id || !ret_cap)
         return VRD_ERR_INVALID_ARGUMENT;
-    r = control_ready();
+    r = options_fill(&filled, &memory);
+    if (r == 0)
+        r = control_ready();
     if (r < 0)
         return r;
     r = source_pair(root);
@@ -41,6 +44,7 @@ int vrd_endpoint_create_with(const struct vrd_channel_options *options, uint64_t
                         root[1], &cap);
     if (port) {
         port->max_bytes = port->receiver.caller->max_bytes = filled.max_bytes;
+        port->memory = port->receiver.caller->memory = memory;
         endpoint_show(port, cap);
         *ret_id = ++last;
         *ret_cap = cap;

@@ -154,7 +154,7 @@ static int connect_try(const char *name, int64_t deadline, vrd_cap_t *ret)
     int r;
 
     /* First: so that HELLO is there when the publisher, who is awake from then on, looks for it. */
-    outfit_make(&outfit, VRD_CHANNEL_SLOTS_DEFAULT);
+    outfit_make(&outfit, VRD_CHANNEL_SLOTS_DEFAULT, 0);
     r = name_reach(name, &fd);
     return r < 0 ? r : name_meet(&fd, &outfit, deadline, ret);
 }

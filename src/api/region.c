@@ -6,14 +6,13 @@
 #include <veridian/inbox.h>
 
 #include "api/gate.h"
+#include "api/options.h"
 #include "base/arith.h"
 #include "base/error.h"
 #include "object/control.h"
 #include "os/placement.h"
 
 #define RIGHTS_ALL (VRD_RIGHT_READ | VRD_RIGHT_WRITE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
-#define HUGE_2_MIB 21
-#define HUGE_1_GIB 30
 
 /* --- creating --------------------------------------------------------------------------------- */
 
@@ -34,32 +33,22 @@ static bool options_valid(const struct vrd_region_options *options)
             memcmp(options->provider->reserved, zero_provider, sizeof(zero_provider)) == 0);
 }
 
-static struct region_pages pages_wanted(const struct vrd_region_options *options)
+static struct pages pages_wanted(const struct vrd_region_options *options)
 {
     static const unsigned shifts[] = {
-        [VRD_PAGES_2_MIB] = HUGE_2_MIB, [VRD_PAGES_1_GIB] = HUGE_1_GIB
+        [VRD_PAGES_2_MIB] = PAGES_2_MIB, [VRD_PAGES_1_GIB] = PAGES_1_GIB
     };
 
-    return (struct region_pages){
+    return (struct pages){
         .shift = shifts[options->huge_pages],
         .transparent = options->huge_pages == VRD_PAGES_TRANSPARENT,
         .node = options->numa_node > 0 ? (int)(options->numa_node - 1) : -1,
     };
 }
 
-static int create_error(int r)
+static int create_failed(int r)
 {
-    switch (-r) {
-    case EPROTO:
-        return VRD_ERR_INVALID_MEMORY_REGION;
-    case ENODEV:
-    case EINVAL:
-        return VRD_ERR_INVALID_ARGUMENT;
-    case ENOTSUP:
-        return VRD_ERR_NOT_SUPPORTED;
-    default:
-        return error_from_errno(-r);
-    }
+    return r == -EPROTO ? VRD_ERR_INVALID_MEMORY_REGION : options_error(r);
 }
 
 /* The provider's pages, or none (-1). */
@@ -80,11 +69,11 @@ static int create_fd(size_t size, const struct vrd_region_options *options, int 
 static int create_memory(size_t size, const struct vrd_region_options *options,
                          struct region_memory *ret)
 {
-    const struct region_pages pages = pages_wanted(options);
+    const struct pages pages = pages_wanted(options);
     int fd, r = pages.node >= 0 ? placement_check(pages.node) : 0;
 
     if (r < 0)
-        return create_error(r);
+        return create_failed(r);
     r = create_fd(size, options, &fd);
     if (r < 0)
         return r;
@@ -96,7 +85,7 @@ static int create_memory(size_t size, const struct vrd_region_options *options,
     }
     if (r < 0 && options->provider && options->provider->free_pages)
         options->provider->free_pages(options->provider->user, size);
-    return r < 0 ? create_error(r) : 0;
+    return r < 0 ? create_failed(r) : 0;
 }
 
 static int create_port(struct region_memory *memory, uint32_t rights,
@@ -129,7 +118,7 @@ int vrd_region_create(size_t size, uint32_t rights, const struct vrd_region_opti
     if (!ret || size == 0 || !(rights & VRD_RIGHT_READ) || (rights & ~RIGHTS_ALL) != 0 ||
         !options_valid(&filled))
         return VRD_ERR_INVALID_ARGUMENT;
-    page = region_memory_page(pages_wanted(&filled).shift);
+    page = pages_size(pages_wanted(&filled).shift);
     if (size > PTRDIFF_MAX - page)
         return VRD_ERR_OUT_OF_MEMORY;
     r = control_ready();

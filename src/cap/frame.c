@@ -53,8 +53,9 @@ struct shape {
 };
 
 static const struct shape shapes[FRAME_TYPE_MAX + 1] = {
-    [FRAME_GREETING_SEND] = { 0, 0, GEOMETRY | RIGHTS, BADGE | DEPTH | OBJECT | BYTES | COUNT },
-    [FRAME_GREETING_RECEIVE] = { 0, 2, GEOMETRY | RIGHTS, COUNT | OBJECT | BYTES },
+    [FRAME_GREETING_SEND] = { 0, 0, GEOMETRY | RIGHTS,
+                              BADGE | DEPTH | OBJECT | BYTES | EXTENSION | COUNT },
+    [FRAME_GREETING_RECEIVE] = { 0, 2, GEOMETRY | RIGHTS, COUNT | OBJECT | BYTES | EXTENSION },
     [FRAME_HELLO] = { 2, 2, GEOMETRY, 0 },
     [FRAME_DERIVE] = { 1, 1, RIGHTS, BADGE | COUNT },
     [FRAME_WELCOME] = { 1, 1, 0, 0 },
@@ -68,7 +69,7 @@ static const struct shape shapes[FRAME_TYPE_MAX + 1] = {
     [FRAME_REPLY] = { 1, 1 + FRAME_TRANSFER_MAX, BYTES, 0 },
     [FRAME_GREETING_REGION] = { 1, 1, RIGHTS | EXTENSION | BYTES | ID, COUNT | BADGE | DEPTH },
     [FRAME_DETACH] = { 0, 0, EXTENSION, 0 },
-    [FRAME_HELLO_HERE] = { 1, 1, GEOMETRY, 0 },
+    [FRAME_HELLO_HERE] = { 1, 1, GEOMETRY, EXTENSION },
 };
 
 void frame_encode(const struct frame *frame, uint8_t buf[FRAME_SIZE])

@@ -15,11 +15,12 @@
 enum frame_type {
     /* queued on an invitation by its maker: what the capability is */
     FRAME_GREETING_SEND = 1,    /* slots, max_message, rights, badge, depth, object; bytes: limit
-                                   of the heap; count: 1 if the owner itself greets: HELLO_HERE will
-                                   do; no fds                                                     */
-    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object, bytes; count: invitations
-                                   that follow; fds: the root socket, if its other end is still held;
-                                   of an endpoint, also its other end                            */
+                                   of the heap; extension: what segments are made of, see
+                                   object/memory.h; count: 1 if the owner itself greets: HELLO_HERE
+                                   will do; no fds                                                */
+    FRAME_GREETING_RECEIVE = 2, /* slots, max_message, rights, object, bytes, extension; count:
+                                   invitations that follow; fds: the root socket, if its other end is
+                                   still held; of an endpoint, also its other end                 */
     /* from a holder of a capability to the owner, over any socket that confers a right */
     FRAME_HELLO = 3,  /* slots, max_message; fds: tether, sender's segment                        */
     FRAME_DERIVE = 4, /* rights, badge; fds: the owner's end of a new invitation; count: 1 if its
@@ -50,7 +51,8 @@ enum frame_type {
     FRAME_HELLO_HERE = 16, /* as HELLO, over a connection that its maker has accepted itself: the
                               connection is the tether; fds: sender's segment. Mostly said before
                               the greeting is there: if the owner has not accepted the connection,
-                              or the segment is to have another size, it does not count, once     */
+                              or the segment is to have another size or other memory (extension,
+                              as in the greeting), it does not count, once                        */
     FRAME_TYPE_MAX = FRAME_HELLO_HERE,
 };
 

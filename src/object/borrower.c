@@ -10,6 +10,7 @@
 #include "cap/frame.h"
 #include "object/control.h"
 #include "object/link.h"
+#include "object/memory.h"
 #include "os/futex.h"
 
 struct borrower *borrower_new(struct link *link)
@@ -26,6 +27,7 @@ struct borrower *borrower_new(struct link *link)
         .notice = &peer->returns_notice,
         .link = link,
         .account = link->account,
+        .memory = link->memory,
     };
     return borrower;
 }
@@ -70,7 +72,7 @@ static int borrower_map(struct borrower *borrower, const struct frame *frame, in
     if (!account_allows(borrower->account, ACCOUNT_MAPPINGS, 1) ||
         !account_allows(borrower->account, ACCOUNT_BYTES, frame->bytes))
         return VRD_ERR_QUOTA_EXCEEDED;
-    r = segment_import(fd, frame->bytes, &segment);
+    r = segment_import_of(fd, frame->bytes, memory_shift(borrower->memory), &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
     *ret = loan_memory_new(frame->extension, segment, borrower);

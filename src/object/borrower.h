@@ -37,6 +37,7 @@ struct borrower {
     struct segment own_segment, peer_segment;
     struct account *account; /* to whom `mappings` and their `weight` are charged */
     uint32_t mappings;
+    uint32_t memory; /* see memory.h */
     uint64_t weight; /* bytes */
     uint64_t bytes;  /* of all extensions that the sender has attached */
     struct borrower_place places[LOAN_EXTENSIONS_MAX];

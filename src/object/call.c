@@ -406,7 +406,8 @@ int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_
     return r;
 }
 
-int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message)
+int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message,
+                 unsigned shift)
 {
     struct reply_buffer *waiting;
     struct segment segment;
@@ -415,7 +416,7 @@ int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t m
     if (!s->calls || frame->count == 0 || frame->count > REPLY_ENTRIES ||
         frame->bytes > reply_buffer_size(max_message))
         return VRD_ERR_PEER_CORRUPT;
-    r = segment_import(fd, frame->bytes, &segment);
+    r = segment_import_of(fd, frame->bytes, shift, &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
     waiting = &s->calls->inbox[frame->count - 1];

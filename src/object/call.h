@@ -93,8 +93,12 @@ void calls_detach(struct sender *s, int error);
 /* The capability is closed, or the process is a forked child: nobody waits any more. */
 void calls_free(struct sender *s);
 
-/* With the control lock only: a buffer for answers came. 0 or VRD_ERR_*; `fd` stays the caller's. */
-int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message);
+/*
+ * With the control lock only: a buffer for answers came, perhaps of huge pages of `shift`. 0 or VRD_ERR_*;
+ * `fd` stays the caller's.
+ */
+int calls_attach(struct sender *s, const struct frame *frame, int fd, uint64_t max_message,
+                 unsigned shift);
 
 /* The same: capabilities for an answer came with `datagram`. */
 int calls_carried(struct sender *s, const struct frame *frame, struct datagram *datagram);

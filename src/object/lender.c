@@ -11,6 +11,7 @@
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "object/control.h"
+#include "object/memory.h"
 #include "object/port.h"
 #include "os/fd.h"
 
@@ -109,6 +110,7 @@ static int lender_grow(struct port *port, uint64_t need)
     struct loan_writer *loans = &port->sender.lender->loans;
     struct frame frame = { .type = FRAME_ATTACH, .count = FRAME_ATTACH_HEAP };
     struct segment segment;
+    struct pages pages;
     fd_auto fd = -1;
     uint32_t number;
     int r;
@@ -121,7 +123,9 @@ static int lender_grow(struct port *port, uint64_t need)
         if (r < 0)
             return r;
     }
-    r = segment_create(frame.bytes, &segment, &fd);
+    pages = memory_pages_large(port->memory, sender_owner_cpu(&port->sender.ring), &frame.bytes,
+                               port->max_bytes - loans->heap.size);
+    r = segment_create_of(frame.bytes, &pages, &segment, &fd);
     if (r < 0)
         return error_from_errno(-r);
     r = sender_say(port, &frame, fd);

@@ -11,6 +11,7 @@
 #include "cap/node.h"
 #include "object/borrower.h"
 #include "object/control.h"
+#include "object/memory.h"
 #include "object/peer.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -25,6 +26,7 @@
 static int link_map(struct link *link, const struct frame *hello, int segment_fd, bool calls,
                     int *ret_own_fd)
 {
+    const struct pages pages = memory_pages(link->memory, 0);
     uint32_t slots = ring_slots(hello->slots);
     struct segment peer, own;
     int r;
@@ -32,8 +34,8 @@ static int link_map(struct link *link, const struct frame *hello, int segment_fd
     r = segment_import(segment_fd, layout_sender_size(slots), &peer);
     if (r < 0)
         return r;
-    if (!spare_take(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd))
-        r = segment_create(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd);
+    if (link->memory != 0 || !spare_take(LAYOUT_RECEIVER_SIZE, &own, ret_own_fd))
+        r = segment_create_of(LAYOUT_RECEIVER_SIZE, &pages, &own, ret_own_fd);
     if (r < 0) {
         segment_unmap(&peer);
         return r;
@@ -119,6 +121,7 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
     list_init(&link->posted);
     list_init(&link->all);
     list_init(&link->held);
+    link->memory = port->memory;
     carried_queue_init(&link->carried);
     if ((!here && socket_adopt(datagram->fds[0]) < 0) ||
         link_map(link, hello, datagram->fds[here ? 0 : 1], port->object == VRD_OBJECT_ENDPOINT,
@@ -280,7 +283,7 @@ int link_attach(struct link *link, const struct frame *frame, int fd)
     if (!account_allows(link->account, ACCOUNT_MAPPINGS, more) ||
         !account_allows(link->account, ACCOUNT_BYTES, frame->bytes))
         return VRD_ERR_QUOTA_EXCEEDED;
-    r = segment_import(fd, frame->bytes, &segment);
+    r = segment_import_of(fd, frame->bytes, memory_shift(link->memory), &segment);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
     link_charge(link, more, frame->bytes);

@@ -54,6 +54,7 @@ struct link {
     uint32_t n_inbox;
     struct borrower *borrower; /* of what the sender lends; NULL before the first extension */
     uint64_t max_bytes;        /* that it may attach for that                               */
+    uint32_t memory;           /* what segments are made of, see memory.h                   */
     struct account *account;   /* to whom is charged: the link, and */
     uint32_t mappings;         /* ... of what it is made of ...     */
     uint64_t bytes;            /* ... and their size                */

@@ -33,6 +33,7 @@ static int move_root(struct port *port, int fd, uint32_t rights, uint32_t invita
                            .rights = rights,
                            .object = (uint16_t)port->object,
                            .bytes = port->max_bytes,
+                           .extension = port->memory,
                            .count = invitations };
     int fds[2] = { first->fd, -1 };
     size_t n = first->kind == SOURCE_ROOT;

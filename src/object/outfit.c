@@ -6,6 +6,7 @@
 #include "link/layout.h"
 #include "link/ring.h"
 #include "object/control.h"
+#include "object/memory.h"
 #include "object/revoke.h"
 #include "object/source.h"
 #include "object/spare.h"
@@ -22,22 +23,25 @@ void outfit_deinit(struct outfit *outfit)
 
 static int outfit_segment(struct outfit *outfit, size_t size)
 {
-    bool taken;
+    const struct pages pages = memory_pages(outfit->memory, 0);
+    bool taken = false;
 
     control_lock();
-    taken = spare_take(size, &outfit->segment, &outfit->segment_fd);
+    if (outfit->memory == 0)
+        taken = spare_take(size, &outfit->segment, &outfit->segment_fd);
     control_unlock();
-    return taken ? 0 : segment_create(size, &outfit->segment, &outfit->segment_fd);
+    return taken ? 0 : segment_create_of(size, &pages, &outfit->segment, &outfit->segment_fd);
 }
 
-int outfit_make(struct outfit *outfit, uint32_t capacity)
+int outfit_make(struct outfit *outfit, uint32_t capacity, uint32_t memory)
 {
     const size_t size = layout_sender_size(ring_slots(capacity));
     int r;
 
-    if (outfit->segment.size == size)
+    if (outfit->segment.size == size && outfit->memory == memory)
         return 0;
     outfit_deinit(outfit);
+    outfit->memory = memory;
     r = outfit_segment(outfit, size);
     return r == -EMFILE && revoke_hurry() ? outfit_segment(outfit, size) : r;
 }

@@ -144,8 +144,9 @@ static int owner_offer(struct source *source, struct frame *hello)
 
     if (source->kind != SOURCE_INVITATION)
         return VRD_ERR_PEER_CORRUPT;
-    if (!source->accepted || layout_sender_size(ring_slots(hello->slots)) !=
-                                 layout_sender_size(ring_slots(port->capacity))) {
+    if (!source->accepted || hello->extension != port->memory ||
+        layout_sender_size(ring_slots(hello->slots)) !=
+            layout_sender_size(ring_slots(port->capacity))) {
         if (source->offered)
             return VRD_ERR_PEER_CORRUPT;
         source->offered = true;

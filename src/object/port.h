@@ -35,6 +35,7 @@ struct port {
     uint32_t capacity;     /* of each link, in messages */
     uint64_t max_message;  /* bytes */
     uint64_t max_bytes;    /* that are lent over a link, at a time */
+    uint32_t memory;       /* what its segments are made of, see memory.h */
     atomic_uint attention; /* 0, or PORT_*: the fast path of sending has to look closer      */
     uint64_t armed;    /* the ticket for which the other side was last asked to ring (pin)      */
     bool moving;       /* on its way to somebody else, in a message (pin)                       */

@@ -241,7 +241,7 @@ int region_info(struct port *port, struct vrd_region_info *ret)
     control_lock();
     *ret = (struct vrd_region_info){
         .size = region->memory.size,
-        .page_size = region_memory_page(region->memory.shift),
+        .page_size = pages_size(region->memory.shift),
         .mode = region->mode,
         .transfer = region->transfer,
         .immutable =
@@ -264,8 +264,7 @@ int region_count(struct port *port, uint64_t *bytes, int nodes)
     control_unlock();
     if (!addr)
         return VRD_ERR_INVALID_ARGUMENT;
-    r = placement_count(addr, region->memory.size, region_memory_page(region->memory.shift), bytes,
-                        nodes);
+    r = placement_count(addr, region->memory.size, pages_size(region->memory.shift), bytes, nodes);
     return r < 0 ? error_from_errno(-r) : 0;
 }
 
@@ -718,7 +717,7 @@ static bool greeting_fits(const struct frame *greeting)
         greeting->extension > 1 + VRD_TRANSFER_COPY_ON_WRITE ||
         (greeting->count != 0 && greeting->count != 21 && greeting->count != 30))
         return false;
-    page = region_memory_page(greeting->count);
+    page = pages_size(greeting->count);
     if (greeting->bytes % page != 0 || !(greeting->rights & VRD_RIGHT_READ) ||
         (greeting->rights & ~RIGHTS_REGION) != 0)
         return false;

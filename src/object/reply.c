@@ -10,6 +10,7 @@
 #include "cap/frame.h"
 #include "object/control.h"
 #include "object/link.h"
+#include "object/memory.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/source.h"
@@ -143,6 +144,7 @@ static int reply_make_room(struct link *link, uint32_t entry, size_t len)
                            .bytes = reply_buffer_size(len) };
     uint8_t buf[FRAME_SIZE];
     struct segment segment;
+    struct pages pages;
     fd_auto fd = -1;
     int r;
 
@@ -151,7 +153,8 @@ static int reply_make_room(struct link *link, uint32_t entry, size_t len)
     frame.extension = reply_writer_next(&link->replies, entry);
     if (frame.extension == 0)
         return VRD_ERR_OUT_OF_MEMORY;
-    r = segment_create(frame.bytes, &segment, &fd);
+    pages = memory_pages_large(link->memory, slot_cpu(link->ring.last), &frame.bytes, PTRDIFF_MAX);
+    r = segment_create_of(frame.bytes, &pages, &segment, &fd);
     if (r < 0)
         return error_from_errno(-r);
     frame_encode(&frame, buf);

@@ -13,6 +13,7 @@
 #include "object/control.h"
 #include "object/lender.h"
 #include "object/loss.h"
+#include "object/memory.h"
 #include "object/outfit.h"
 #include "object/peer.h"
 #include "object/port.h"
@@ -216,7 +217,7 @@ int sender_connect(struct port *port, int fd, struct outfit *outfit)
     const struct frame hello = { .type = FRAME_HELLO,
                                  .slots = port->capacity,
                                  .max_message = port->max_message };
-    int r = outfit_make(outfit, port->capacity);
+    int r = outfit_make(outfit, port->capacity, port->memory);
 
     if (r == 0)
         r = outfit_tether(outfit);
@@ -236,7 +237,7 @@ void sender_offer(int fd, struct outfit *outfit)
                                  .slots = VRD_CHANNEL_SLOTS_DEFAULT,
                                  .max_message = PTRDIFF_MAX };
 
-    if (outfit_make(outfit, VRD_CHANNEL_SLOTS_DEFAULT) == 0)
+    if (outfit_make(outfit, VRD_CHANNEL_SLOTS_DEFAULT, 0) == 0)
         outfit->offered = frame_send(fd, &hello, &outfit->segment_fd, 1) == 0;
 }
 
@@ -249,8 +250,9 @@ int sender_connect_here(struct port *port, int *fd, struct outfit *outfit, int64
     struct sender *s = &port->sender;
     const struct frame hello = { .type = FRAME_HELLO_HERE,
                                  .slots = port->capacity,
-                                 .max_message = port->max_message };
-    int r = outfit_make(outfit, port->capacity);
+                                 .max_message = port->max_message,
+                                 .extension = port->memory };
+    int r = outfit_make(outfit, port->capacity, port->memory);
 
     if (r < 0)
         return error_from_errno(-r);
@@ -458,6 +460,7 @@ int sender_prepare(struct port *port, size_t len)
     struct ring_writer *w = &port->sender.ring;
     struct frame frame = { .type = FRAME_ATTACH, .extension = w->extension + 1 };
     struct segment bytes;
+    struct pages pages;
     fd_auto fd = -1;
     int r;
 
@@ -472,7 +475,8 @@ int sender_prepare(struct port *port, size_t len)
     if (r < 0)
         return r;
     frame.bytes = ring_bytes_size(len, port->max_message);
-    r = segment_create(frame.bytes, &bytes, &fd);
+    pages = memory_pages_large(port->memory, sender_owner_cpu(w), &frame.bytes, PTRDIFF_MAX);
+    r = segment_create_of(frame.bytes, &pages, &bytes, &fd);
     if (r < 0)
         return error_from_errno(-r);
     r = sender_say(port, &frame, fd);
@@ -623,7 +627,7 @@ static int sender_frame(struct source *source, struct datagram *datagram)
         return sender_welcome(source, datagram);
     case FRAME_ATTACH:
         return calls_attach(&source->port->sender, &frame, datagram->fds[0],
-                            source->port->max_message);
+                            source->port->max_message, memory_shift(source->port->memory));
     case FRAME_REVOKED:
         if (frame.id <= source->port->sender.answered || frame.id > source->port->sender.asked)
             return VRD_ERR_PEER_CORRUPT;

@@ -104,6 +104,13 @@ int sender_refused(struct port *port, int fd, int error);
 /* Sends a frame over the tether, with a descriptor or none (-1). 0 or -errno. */
 int sender_say(struct port *port, const struct frame *frame, int fd);
 
+/* Where the owner was last seen, as memory_pages wants it. */
+static inline uint16_t sender_owner_cpu(const struct ring_writer *w)
+{
+    /* relaxed: nothing is read on the strength of it */
+    return w->cursor ? (uint16_t)(__atomic_load_n(w->cursor, __ATOMIC_RELAXED) >> 32) : 0;
+}
+
 /* Data of more than SLOT_INLINE_MAX bytes needs this first, unless it is lent: 0 or VRD_ERR_*. */
 int sender_prepare(struct port *port, size_t len);
 

@@ -2,6 +2,7 @@
 #include "os/placement.h"
 
 #include <errno.h>
+#include <limits.h>
 
 #ifdef VRD_HAVE_NUMA
 
@@ -48,7 +49,7 @@ int placement_room(int node, uint64_t *ret_total, uint64_t *ret_free)
     return 0;
 }
 
-int placement_bind(void *addr, size_t size, int node)
+int placement_bind(void *addr, size_t size, int node, bool preferred)
 {
     unsigned long mask[NODES_MAX / WORD_BITS] = { 0 };
     int r = placement_check(node);
@@ -57,7 +58,17 @@ int placement_bind(void *addr, size_t size, int node)
         return r;
     mask[(unsigned)node / WORD_BITS] = 1UL << ((unsigned)node % WORD_BITS);
     /* the kernel reads one bit less than it is told */
-    return mbind(addr, size, MPOL_BIND, mask, NODES_MAX, MPOL_MF_STRICT) < 0 ? -errno : 0;
+    if (mbind(addr, size, preferred ? MPOL_PREFERRED : MPOL_BIND, mask, NODES_MAX,
+              preferred ? 0 : MPOL_MF_STRICT) < 0)
+        return -errno;
+    return 0;
+}
+
+int placement_node_of(unsigned cpu)
+{
+    if (!placement_known() || cpu > INT_MAX)
+        return -1;
+    return numa_node_of_cpu((int)cpu);
 }
 
 int placement_count(void *addr, size_t size, size_t page, uint64_t *bytes, int n)
@@ -101,12 +112,19 @@ int placement_room(int node, uint64_t *ret_total, uint64_t *ret_free)
     return -ENOTSUP;
 }
 
-int placement_bind(void *addr, size_t size, int node)
+int placement_bind(void *addr, size_t size, int node, bool preferred)
 {
     (void)addr;
     (void)size;
     (void)node;
+    (void)preferred;
     return -ENOTSUP;
+}
+
+int placement_node_of(unsigned cpu)
+{
+    (void)cpu;
+    return -1;
 }
 
 int placement_count(void *addr, size_t size, size_t page, uint64_t *bytes, int n)

@@ -13,14 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum region_seal { REGION_OPEN, REGION_PUBLISHED, REGION_FROZEN };
+#include "os/pages.h"
 
-/* What the pages are to be like. */
-struct region_pages {
-    unsigned shift;   /* of huge pages, 21 or 30; 0: ordinary ones                    */
-    bool transparent; /* ask the kernel to make huge pages out of ordinary ones       */
-    int node;         /* all of them from this NUMA node; -1: wherever                */
-};
+enum region_seal { REGION_OPEN, REGION_PUBLISHED, REGION_FROZEN };
 
 struct region_memory {
     int fd;          /* read-only, for others */
@@ -29,7 +24,7 @@ struct region_memory {
     unsigned shift;
     void *addr; /* the maker's mapping, which is not inherited by fork; NULL: none */
     enum region_seal seal;
-    struct region_pages pages;
+    struct pages pages;
 };
 
 #define REGION_NONE \
@@ -37,17 +32,13 @@ struct region_memory {
         .fd = -1, .writable_fd = -1 \
     }
 
-/* The size of a page. */
-size_t region_memory_page(unsigned shift);
-
 /*
  * Makes `size` bytes (a multiple of the page) of memory, all of it allocated, mapped writable here.
  * `fd` is a memfd to make it of, whose contents stay and which is taken also on failure, or -1. Returns
  * 0 or -errno: -ENODEV no such node, -ENOTSUP no such pages or no placement in this build or kernel,
  * -ENOMEM or -ENOSPC not so much, or not so many huge pages, -EPROTO `fd` will not do.
  */
-int region_memory_create(size_t size, const struct region_pages *pages, int fd,
-                         struct region_memory *ret);
+int region_memory_create(size_t size, const struct pages *pages, int fd, struct region_memory *ret);
 
 /* From now on the maker's mapping is the only way to write. 0 or -errno. */
 int region_memory_publish(struct region_memory *memory);

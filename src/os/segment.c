@@ -3,20 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "os/fd.h"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
@@ -26,31 +21,12 @@
 /* Small segments are mapped with their pages: a fault costs more than the page. */
 #define POPULATE_MAX ((size_t)4 << 20)
 
-static int memfd_new(void)
-{
-    int fd = memfd_create("veridian", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
-
-    if (fd < 0 && errno == EINVAL) /* before Linux 6.3 */
-        fd = memfd_create("veridian", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    return fd;
-}
-
 static int fd_reopen_readonly(int fd)
 {
     char path[sizeof("/proc/self/fd/") + 3 * sizeof(int)];
 
     snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
     return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-/*
- * Is every page there, for good? Block counts do not tell: blocks beyond the end count too, and can
- * be given back later. A page that was only reserved and never touched counts as a hole. After the
- * seals nobody can make a new one.
- */
-static bool segment_is_whole(int fd, size_t size)
-{
-    return lseek(fd, 0, SEEK_HOLE) == (off_t)size;
 }
 
 /* Seals and hands over: `fd` is mapped already, its last writable mapping. */
@@ -67,26 +43,20 @@ static int segment_seal(int fd, int *ret_fd)
     return 0;
 }
 
-int segment_create(size_t size, struct segment *ret, int *ret_fd)
+int segment_create_of(size_t size, const struct pages *pages, struct segment *ret, int *ret_fd)
 {
-    fd_auto fd = memfd_new();
+    fd_auto fd = pages_memfd("veridian", size, pages);
     void *addr;
     int r;
 
     if (fd < 0)
+        return fd;
+    addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    if (addr == MAP_FAILED) /* of huge pages, also when there are too few */
         return -errno;
-    do { /* all pages now: a hole would be billed to whoever reads it first */
-        r = fallocate(fd, 0, 0, (off_t)size);
-    } while (r < 0 && errno == EINTR);
-    if (r < 0)
-        return -errno;
-    addr = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE, fd, 0);
-    if (addr == MAP_FAILED)
-        return -errno;
-    if (!segment_is_whole(fd, size)) /* mmap does not say when it could not populate */
-        r = -ENOMEM;
-    else
-        r = madvise(addr, size, MADV_DONTFORK) < 0 ? -errno : segment_seal(fd, ret_fd);
+    r = pages_settle(fd, addr, size, pages);
+    if (r == 0)
+        r = segment_seal(fd, ret_fd);
     if (r < 0) {
         munmap(addr, size);
         return r;
@@ -97,35 +67,42 @@ int segment_create(size_t size, struct segment *ret, int *ret_fd)
 
 /*
  * Seals are asked for first: the kernel answers for memfds only and without calling the file
- * system, which for a descriptor on FUSE would be the peer's program.
+ * system, which for a descriptor on FUSE would be the peer's program. *ret_shift is what the pages are of.
  */
-static int segment_check(int fd, size_t size)
+static int segment_check(int fd, size_t size, unsigned shift, unsigned *ret_shift)
 {
-    struct statfs fs;
-    struct stat st;
     int seals = fcntl(fd, F_GET_SEALS);
 
     if (seals < 0 || (seals & SEALS) != SEALS)
         return -EPROTO;
-    if (fstatfs(fd, &fs) < 0 ||
-        fs.f_type != TMPFS_MAGIC) /* a hugetlb page may be missing: SIGBUS */
+    if (pages_kind(fd, 0))
+        shift = 0;
+    else if (shift == 0 || !pages_kind(fd, shift)) /* a huge page may be missing: SIGBUS */
         return -EPROTO;
-    if (fstat(fd, &st) < 0 || st.st_size < 0 || (uint64_t)st.st_size != size)
+    if (!pages_whole(fd, size, shift)) /* holes would be billed to us */
         return -EPROTO;
-    return segment_is_whole(fd, size) ? 0 : -EPROTO; /* holes would be billed to us */
+    *ret_shift = shift;
+    return 0;
 }
 
-int segment_import(int fd, size_t size, struct segment *ret)
+int segment_import_of(int fd, size_t size, unsigned shift, struct segment *ret)
 {
-    int r = segment_check(fd, size);
+    int64_t blocks;
+    int r = segment_check(fd, size, shift, &shift);
+    bool populate = shift > 0 || size <= POPULATE_MAX;
     void *addr;
 
     if (r < 0)
         return r;
-    addr =
-        mmap(NULL, size, PROT_READ, MAP_SHARED | (size <= POPULATE_MAX ? MAP_POPULATE : 0), fd, 0);
+    blocks = pages_blocks(fd);
+    addr = mmap(NULL, size, PROT_READ, MAP_SHARED | (populate ? MAP_POPULATE : 0), fd, 0);
     if (addr == MAP_FAILED)
         return -errno;
+    r = shift > 0 ? pages_take_huge(fd, addr, size, shift, blocks) : 0;
+    if (r < 0) {
+        munmap(addr, size);
+        return r;
+    }
     *ret = (struct segment){ .addr = addr, .size = size };
     return 0;
 }

@@ -380,7 +380,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST_TIMEOUT(test_empty, 120),
                      SUPPORT_TEST_TIMEOUT(test_waiting_at_system_calls, 120),
                      SUPPORT_TEST_TIMEOUT(test_first_receive_at_system_calls, 120),
-                     SUPPORT_TEST_TIMEOUT(test_first_receive, 120),
+                     SUPPORT_TEST_TIMEOUT(test_first_receive, 300),
                      SUPPORT_TEST_TIMEOUT(test_first_attach_at_system_calls, 120),
                      SUPPORT_TEST_TIMEOUT(test_one_of_two_workers, 120),
                      SUPPORT_TEST_TIMEOUT(test_one_of_two_workers_at_first_attach, 120),

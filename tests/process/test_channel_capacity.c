@@ -212,7 +212,7 @@ static void test_bad_options(void **state)
         EXPECT(vrd_channel_create(bad_slots[i], &send, &receive), VRD_ERR_INVALID_ARGUMENT);
         EXPECT(vrd_channel_create_with(&options, &send, &receive), VRD_ERR_INVALID_ARGUMENT);
     }
-    for (size_t i = 0; i < 13; i++) {
+    for (size_t i = 0; i < sizeof((struct vrd_channel_options){ 0 }.reserved) / 8; i++) {
         struct vrd_channel_options options = { .slots = 4 };
 
         options.reserved[i] = 1;

@@ -589,12 +589,31 @@ static void refused_by_role(void **state)
         support_spawn_role("refused", NULL, 0, (const char *[]){ "none", "-3", NULL }), 0);
 }
 
+/* What a client has made ready does not fit the memory that the channel asks for. */
+static void memory_is_of_the_channels_choice(void **state)
+{
+    const struct vrd_channel_options options = { .slots = 16, .numa_node = VRD_NUMA_PEER };
+    vrd_cap_t send, receive;
+    pid_t client;
+
+    (void)state;
+    EXPECT(vrd_channel_create_with(&options, &send, &receive), 0);
+    EXPECT(vrd_publish(send, "placed", NULL), 0);
+    client = client_start("placed", "hello");
+    receive_text(receive, "hello");
+    support_wait_exit(client, 0);
+    EXPECT(vrd_unpublish("placed"), 0);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(an_unrelated_process_connects_by_name),
                      SUPPORT_TEST(many_connect_and_each_is_somebody),
                      SUPPORT_TEST(who_connects_first_waits_for_the_publisher),
                      SUPPORT_TEST(within_one_process),
+                     SUPPORT_TEST(memory_is_of_the_channels_choice),
                      SUPPORT_TEST(nobody_there),
                      SUPPORT_TEST(wrong_arguments),
                      SUPPORT_TEST(a_live_name_is_in_use),

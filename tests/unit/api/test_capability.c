@@ -395,7 +395,15 @@ static void forged_greetings_are_refused(void **state)
         frame.rights = wrong_to_receive[i];
         assert_int_equal(import_of_frame(&frame, NULL, 0), VRD_ERR_PEER_CORRUPT);
     }
-    frame.rights = VRD_RIGHT_RECEIVE;
+    for (int i = 0; i < 2; i++) { /* memory of a kind that there is not */
+        frame.type = i == 0 ? FRAME_GREETING_SEND : FRAME_GREETING_RECEIVE;
+        frame.rights = i == 0 ? VRD_RIGHT_SEND : VRD_RIGHT_RECEIVE;
+        frame.extension = UINT32_C(4) << 16;
+        assert_int_equal(import_of_frame(&frame, NULL, 0), VRD_ERR_PEER_CORRUPT);
+        frame.extension = UINT32_MAX;
+        assert_int_equal(import_of_frame(&frame, NULL, 0), VRD_ERR_PEER_CORRUPT);
+    }
+    frame.extension = 0;
     assert_int_equal(pipe2(pipes, O_CLOEXEC), 0);
     assert_int_equal(import_of_frame(&frame, pipes, 1), VRD_ERR_PEER_CORRUPT); /* no socket */
     assert_int_equal(import_of_frame(&frame, pipes, 2), VRD_ERR_PEER_CORRUPT); /* too many */

@@ -30,13 +30,14 @@ struct shape {
     bool geometry, rights, extension, bytes, id; /* must be set */
     bool count, badge, depth, object, cause;     /* may be set  */
     bool limit;                                  /* bytes may be set */
+    bool memory;                                 /* extension may be set */
 };
 
 static const struct shape shapes[] = {
     [FRAME_GREETING_SEND] = { 0, 0, .geometry = true, .rights = true, .badge = true, .depth = true,
-                              .object = true, .limit = true, .count = true },
+                              .object = true, .limit = true, .memory = true, .count = true },
     [FRAME_GREETING_RECEIVE] = { 0, 2, .geometry = true, .rights = true, .count = true,
-                                 .object = true, .limit = true },
+                                 .object = true, .limit = true, .memory = true },
     [FRAME_HELLO] = { 2, 2, .geometry = true },
     [FRAME_DERIVE] = { 1, 1, .rights = true, .badge = true, .count = true },
     [FRAME_WELCOME] = { .fds_min = 1, .fds_max = 1 },
@@ -52,7 +53,7 @@ static const struct shape shapes[] = {
     [FRAME_GREETING_REGION] = { 1, 1, .rights = true, .extension = true, .bytes = true, .id = true,
                                 .count = true, .badge = true, .depth = true },
     [FRAME_DETACH] = { 0, 0, .extension = true },
-    [FRAME_HELLO_HERE] = { 1, 1, .geometry = true },
+    [FRAME_HELLO_HERE] = { 1, 1, .geometry = true, .memory = true },
 };
 
 #define TYPES ((int)(sizeof shapes / sizeof shapes[0]))
@@ -348,7 +349,7 @@ static bool byte_used(const struct shape *shape, size_t at)
     if (at < AT_EXTENSION)
         return shape->rights;
     if (at < AT_COUNT)
-        return shape->extension;
+        return shape->extension || shape->memory;
     if (at < AT_MAX_MESSAGE)
         return shape->count;
     if (at < AT_BADGE)
@@ -391,7 +392,7 @@ static struct frame random_good(uint64_t *random)
     }
     if (shape->rights)
         frame.rights = 1 + (uint32_t)random_below(random, 63);
-    if (shape->extension)
+    if (shape->extension || shape->memory)
         frame.extension = (uint32_t)random_next(random) | 1;
     if (shape->bytes || shape->limit)
         frame.bytes = (random_next(random) >> (1 + random_below(random, 60))) | 1;

@@ -33,7 +33,7 @@ static void without_nodes_everything_says_so(void **state)
         return;
     assert_int_equal(placement_check(0), -ENOTSUP);
     assert_int_equal(placement_room(0, &total, &room), -ENOTSUP);
-    assert_int_equal(placement_bind(bytes, 8, 0), -ENOTSUP);
+    assert_int_equal(placement_bind(bytes, 8, 0, false), -ENOTSUP);
     assert_int_equal(placement_count(bytes, 8, 4096, bytes, 1), -ENOTSUP);
 }
 
@@ -60,7 +60,7 @@ static void nodes_that_do_not_exist_are_said(void **state)
     for (size_t i = 0; i < sizeof nodes / sizeof nodes[0]; i++) {
         assert_int_equal(placement_check(nodes[i]), -ENODEV);
         assert_int_equal(placement_room(nodes[i], &total, &room), -ENODEV);
-        assert_int_equal(placement_bind(&total, 8, nodes[i]), -ENODEV);
+        assert_int_equal(placement_bind(&total, 8, nodes[i], false), -ENODEV);
     }
     assert_int_equal(total, 7);
     assert_int_equal(room, 8);
@@ -112,7 +112,7 @@ static void pages_come_from_the_node_that_was_asked_for(void **state)
 {
     (void)state;
     for (int node = any_node(0); node >= 0; node = any_node(node + 1)) {
-        const struct region_pages pages = { .node = node };
+        const struct pages pages = { .node = node };
         struct region_memory memory, renewed;
 
         print_message("[          ] node %d\n", node);
@@ -129,7 +129,7 @@ static void pages_come_from_the_node_that_was_asked_for(void **state)
 static void more_than_a_node_has_is_an_error(void **state)
 {
     const int node = any_node(0);
-    const struct region_pages pages = { .node = node };
+    const struct pages pages = { .node = node };
     struct region_memory memory = { .size = 7 };
     uint64_t total = 0, room;
 

@@ -23,10 +23,10 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
-static const struct region_pages ordinary = { .node = -1 };
-static const struct region_pages huge = { .shift = 21, .node = -1 };
+static const struct pages ordinary = { .node = -1 };
+static const struct pages huge = { .shift = 21, .node = -1 };
 
-static struct region_memory create(size_t size, const struct region_pages *pages)
+static struct region_memory create(size_t size, const struct pages *pages)
 {
     struct region_memory memory;
 
@@ -259,8 +259,8 @@ static void mappings_are_not_inherited(void **state)
 static void impossible_wishes_fail_cleanly(void **state)
 {
     struct region_memory memory = { .size = 7 };
-    const struct region_pages nowhere = { .node = 1000000 };
-    const struct region_pages gigantic = { .shift = 45, .node = -1 };
+    const struct pages nowhere = { .node = 1000000 };
+    const struct pages gigantic = { .shift = 45, .node = -1 };
     int r;
 
     (void)state;

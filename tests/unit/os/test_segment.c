@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -291,6 +292,81 @@ static void huge_pages_are_refused(void **state)
     close(fd);
 }
 
+/* --- huge pages, where they are expected ------------------------------------------------------- */
+
+#define HUGE ((size_t)2 << 20)
+
+static const struct pages huge = { .shift = PAGES_2_MIB, .node = -1 };
+
+/* So many in the pool? */
+static bool have_huge_pages(size_t n)
+{
+    FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
+    size_t there = 0;
+
+    if (file && fscanf(file, "%zu", &there) != 1)
+        there = 0;
+    if (file)
+        fclose(file);
+    if (there < n)
+        print_message("[          ] no huge pages in the pool of this machine: not tried\n");
+    return there >= n;
+}
+
+static void huge_pages_are_taken_where_they_are_expected(void **state)
+{
+    struct segment own, peer = { 0 };
+    int fd;
+
+    (void)state;
+    if (!have_huge_pages(2))
+        return;
+    assert_int_equal(segment_create_of(2 * HUGE, &huge, &own, &fd), 0);
+    memset(own.addr, 9, 2 * HUGE);
+    assert_int_equal(segment_import_of(fd, 2 * HUGE, 0, &peer), -EPROTO);
+    assert_int_equal(segment_import_of(fd, 2 * HUGE, PAGES_1_GIB, &peer), -EPROTO);
+    assert_int_equal(segment_import_of(fd, HUGE, PAGES_2_MIB, &peer), -EPROTO);
+    assert_int_equal(peer.size, 0);
+    assert_int_equal(segment_import_of(fd, 2 * HUGE, PAGES_2_MIB, &peer), 0);
+    for (size_t i = 0; i < 2 * HUGE; i++)
+        support_require(((const uint8_t *)peer.addr)[i] == 9);
+    assert_true(fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, (off_t)HUGE) < 0);
+    segment_unmap(&peer);
+    segment_unmap(&own);
+    close(fd);
+}
+
+/* Blocks beyond the end make up for the hole, if one only counts. */
+static void holes_of_huge_pages_are_refused(void **state)
+{
+    struct segment segment = { 0 };
+    int fd;
+
+    (void)state;
+    if (!have_huge_pages(3))
+        return;
+    fd = memfd_create("unit", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | PAGES_2_MIB << 26);
+    assert_true(fd >= 0);
+    assert_int_equal(ftruncate(fd, 2 * HUGE), 0);
+    assert_int_equal(fallocate(fd, 0, 0, HUGE), 0);
+    assert_int_equal(fallocate(fd, FALLOC_FL_KEEP_SIZE, 2 * HUGE, HUGE), 0);
+    assert_int_equal(fcntl(fd, F_ADD_SEALS, SEALS), 0);
+    assert_int_equal(segment_import_of(fd, 2 * HUGE, PAGES_2_MIB, &segment), -EPROTO);
+    assert_int_equal(segment.size, 0);
+    close(fd);
+}
+
+static void a_pool_too_small_is_an_error(void **state)
+{
+    struct segment segment = { 0 };
+    int fd = -7, r = segment_create_of((size_t)1 << 46, &huge, &segment, &fd);
+
+    (void)state;
+    assert_true(r == -ENOMEM || r == -ENOTSUP);
+    assert_int_equal(segment.size, 0);
+    assert_int_equal(fd, -7);
+}
+
 static void other_files_are_refused(void **state)
 {
     char path[128];
@@ -353,7 +429,7 @@ static int child_refused(void *arg)
 
 static void a_failed_step_leaves_nothing(void **state)
 {
-    static const long calls[] = { SYS_memfd_create, SYS_fallocate, SYS_lseek,
+    static const long calls[] = { SYS_memfd_create, SYS_ftruncate, SYS_fallocate,
                                   SYS_madvise,      SYS_fcntl,     SYS_fchmod };
 
     (void)state;
@@ -392,6 +468,9 @@ SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(each_seal_is_required),
                  SUPPORT_TEST(holes_are_refused),
                  SUPPORT_TEST(huge_pages_are_refused),
+                 SUPPORT_TEST(huge_pages_are_taken_where_they_are_expected),
+                 SUPPORT_TEST(holes_of_huge_pages_are_refused),
+                 SUPPORT_TEST(a_pool_too_small_is_an_error),
                  SUPPORT_TEST(other_files_are_refused),
                  SUPPORT_TEST(no_descriptor_is_refused),
                  SUPPORT_TEST(a_failed_step_leaves_nothing),
