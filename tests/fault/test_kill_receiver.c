@@ -373,17 +373,17 @@ static void test_one_of_two_workers_at_first_attach(void **state)
 
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
-                     SUPPORT_TEST_TIMEOUT(test_inline_in_one_line, 120),
-                     SUPPORT_TEST_TIMEOUT(test_inline_in_two_lines, 120),
-                     SUPPORT_TEST_TIMEOUT(test_bytes, 120),
-                     SUPPORT_TEST_TIMEOUT(test_batch, 120),
-                     SUPPORT_TEST_TIMEOUT(test_empty, 120),
-                     SUPPORT_TEST_TIMEOUT(test_waiting_at_system_calls, 120),
-                     SUPPORT_TEST_TIMEOUT(test_first_receive_at_system_calls, 120),
+                     SUPPORT_TEST_TIMEOUT(test_inline_in_one_line, 300),
+                     SUPPORT_TEST_TIMEOUT(test_inline_in_two_lines, 300),
+                     SUPPORT_TEST_TIMEOUT(test_bytes, 300),
+                     SUPPORT_TEST_TIMEOUT(test_batch, 300),
+                     SUPPORT_TEST_TIMEOUT(test_empty, 300),
+                     SUPPORT_TEST_TIMEOUT(test_waiting_at_system_calls, 300),
+                     SUPPORT_TEST_TIMEOUT(test_first_receive_at_system_calls, 300),
                      SUPPORT_TEST_TIMEOUT(test_first_receive, 300),
-                     SUPPORT_TEST_TIMEOUT(test_first_attach_at_system_calls, 120),
-                     SUPPORT_TEST_TIMEOUT(test_one_of_two_workers, 120),
-                     SUPPORT_TEST_TIMEOUT(test_one_of_two_workers_at_first_attach, 120),
+                     SUPPORT_TEST_TIMEOUT(test_first_attach_at_system_calls, 300),
+                     SUPPORT_TEST_TIMEOUT(test_one_of_two_workers, 300),
+                     SUPPORT_TEST_TIMEOUT(test_one_of_two_workers_at_first_attach, 300),
                      { 0 },
                  },
              .warm_up = support_warm_up_channel);
