@@ -56,10 +56,11 @@ void calls_answered(struct sender *s)
 /* Handles what came over the tether of the link in use. Control lock held. */
 static void calls_drain(struct sender *s)
 {
-    for (int i = 0; i < FETCHES && s->tether; i++) {
-        sender_source_ready(s->tether);
-        if (!s->tether || s->tether->drained)
-            break;
+    struct source *tether = s->tether;
+
+    for (int i = 0; i < FETCHES && tether; i++) {
+        sender_source_ready(tether);
+        tether = s->tether && !s->tether->drained ? s->tether : NULL;
     }
 }
 
