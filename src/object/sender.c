@@ -217,8 +217,11 @@ int sender_connect(struct port *port, int fd, struct outfit *outfit)
     const struct frame hello = { .type = FRAME_HELLO,
                                  .slots = port->capacity,
                                  .max_message = port->max_message };
-    int r = outfit_make(outfit, port->capacity, port->memory);
+    int r;
 
+    if (outfit->offered) /* to a publisher, who is not the owner: it may still read that segment */
+        outfit_deinit(outfit);
+    r = outfit_make(outfit, port->capacity, port->memory);
     if (r == 0)
         r = outfit_tether(outfit);
     if (r < 0)

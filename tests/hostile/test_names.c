@@ -217,6 +217,43 @@ static void an_owner_that_never_answers(void **state)
         }
 }
 
+/* The next frame that came over `fd`, of that type: what its last descriptor is. */
+static uint64_t came(int fd, enum frame_type type)
+{
+    datagram_auto datagram = { .pidfd = -1 };
+    struct frame frame;
+
+    support_require(socket_receive(fd, &datagram) > 0);
+    support_require_equal(frame_decode(datagram.data, datagram.len, datagram.n_fds, &frame), 0);
+    support_require_equal(frame.type, type);
+    return fd_identity(datagram.fds[datagram.n_fds - 1]);
+}
+
+/*
+ * What was offered to a publisher before it had said that it is not the owner is nothing that the owner is
+ * sent messages by: it could read along, and take the wake-ups.
+ */
+static void a_publisher_between_sees_nothing(void **state)
+{
+    const struct frame frame = greeting();
+    pthread_t thread;
+    struct liar liar;
+    uint64_t offered;
+    vrd_cap_t cap;
+
+    (void)state;
+    liar_open(&liar);
+    liar_says(&liar, &frame);
+    support_require_equal(pthread_create(&thread, NULL, liar_meet, &liar), 0);
+    assert_int_equal(vrd_connect("liar", SECONDS, &cap), 0);
+    support_require_equal(pthread_join(thread, NULL), 0);
+    offered = came(liar.met, FRAME_HELLO_HERE);
+    assert_int_not_equal(offered, 0);
+    assert_int_not_equal(came(liar.met, FRAME_HELLO), offered);
+    assert_int_equal(vrd_cap_close(cap), 0);
+    liar_close(&liar);
+}
+
 /* --- the other way round ---------------------------------------------------------------------- */
 
 /* The frame over `fd`, with a sender's segment (and a socket). */
@@ -305,6 +342,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(who_hangs_up_is_tried_again),
                      SUPPORT_TEST(greetings_that_are_none),
                      SUPPORT_TEST(an_owner_that_never_answers),
+                     SUPPORT_TEST(a_publisher_between_sees_nothing),
                      SUPPORT_TEST(an_invitation_is_no_tether),
                      SUPPORT_TEST(visitors_who_lie),
                      { 0 },
