@@ -105,6 +105,7 @@ static int batch_send_plain(struct port *port, const struct vrd_message *message
         *sent += (size_t)r;
     return r >= 0 && (size_t)r < written ? VRD_ERR_PEER_GONE : r < 0 ? r : 0;
 }
+
 /*
  * One after the other, up to one with capabilities; counts those that were sent. Gives the pin back.
  */

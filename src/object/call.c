@@ -219,12 +219,8 @@ static void call_arm(struct port *port, const struct port_wait *wait)
 
     if (reply_is_armed(&call->calls->replies, call->entry, how))
         return;
-    if (how == RING_TETHER) {
-        control_lock();
-        if (port->sender.tether)
-            port->sender.tether->arms++;
-        control_unlock();
-    }
+    if (how == RING_TETHER)
+        source_await_ring(&port->sender.tether);
     reply_arm(&call->calls->replies, call->entry, how);
 }
 

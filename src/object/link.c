@@ -332,12 +332,8 @@ void link_arm(struct link *link, enum notice_ring how)
 
     if (old == notice)
         return;
-    if (how == RING_TETHER) {
-        control_lock();
-        if (link->tether)
-            link->tether->arms++;
-        control_unlock();
-    }
+    if (how == RING_TETHER)
+        source_await_ring(&link->tether);
     /* once the link is revoked it says so, and nothing else */
     while ((old >> 32 & 0xff) == NOTICE_NONE &&
            !__atomic_compare_exchange_n(&link->ring.own->notice, &old, notice, true,

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "object/room.h"
 
-#include "object/control.h"
 #include "object/port.h"
 #include "object/ready.h"
 #include "object/sender.h"
@@ -44,12 +43,8 @@ static void room_arm_notice(struct port *port, uint64_t *word, enum notice_ring 
     /* relaxed: nobody else writes it; the fence follows in port_doze */
     if (__atomic_load_n(word, __ATOMIC_RELAXED) == notice)
         return;
-    if (how == RING_TETHER) {
-        control_lock();
-        if (port->sender.tether)
-            port->sender.tether->arms++;
-        control_unlock();
-    }
+    if (how == RING_TETHER)
+        source_await_ring(&port->sender.tether);
     __atomic_store_n(word, notice, __ATOMIC_RELAXED);
 }
 

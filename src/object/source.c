@@ -144,6 +144,14 @@ void source_unwatch(struct source *source)
     source->watched = false;
 }
 
+void source_await_ring(struct source *const *tether)
+{
+    control_lock();
+    if (*tether)
+        (*tether)->arms++;
+    control_unlock();
+}
+
 int source_rang(struct source *source, size_t n_fds)
 {
     return n_fds == 0 && source->rings++ < source->arms ? 0 : VRD_ERR_PEER_CORRUPT;

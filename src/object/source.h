@@ -93,6 +93,12 @@ int source_watch_room(struct source *source);
 
 void source_unwatch(struct source *source);
 
+/*
+ * The other end of a tether, if that is still there, is about to be asked for a byte over it: one more will
+ * be no excess. Without the control lock, which it takes.
+ */
+void source_await_ring(struct source *const *tether);
+
 /* A byte came over it: 0, or VRD_ERR_PEER_CORRUPT if nobody had asked for one more. */
 int source_rang(struct source *source, size_t n_fds);
 

@@ -14,19 +14,6 @@
 #define NODES_MAX 64
 #define BYTES 1000 /* too large for a slot, too small for the heap */
 
-static size_t huge_pages_free(void)
-{
-    FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
-    size_t n = 0;
-
-    if (!file)
-        return 0;
-    if (fscanf(file, "%zu", &n) != 1)
-        n = 0;
-    fclose(file);
-    return n;
-}
-
 struct maps {
     size_t segments; /* mapped in this process */
     size_t such;     /* ... whose line in numa_maps says `what` */
@@ -201,7 +188,7 @@ static void test_large_messages_lie_in_huge_pages(void **state)
     const struct vrd_channel_options options = { .huge_pages = VRD_PAGES_2_MIB,
                                                  .max_bytes = 4 * HUGE };
     const char *huge = "kernelpagesize_kB=2048";
-    const size_t n = huge_pages_free();
+    const size_t n = support_huge_pages_free();
     struct ends ends;
 
     (void)state;
@@ -213,17 +200,17 @@ static void test_large_messages_lie_in_huge_pages(void **state)
     send_all_kinds(ends.send, 7, 64 << 10);
     receive_all_kinds(ends.receive, 7, 64 << 10);
     assert_int_equal(maps_with(huge).such, 0);
-    assert_int_equal(huge_pages_free(), n); /* small pieces are of ordinary pages */
+    assert_int_equal(support_huge_pages_free(), n); /* small pieces are of ordinary pages */
     ends_close(&ends);
     EXPECT(vrd_channel_create_with(&options, &ends.send, &ends.receive), 0);
     send_all_kinds(ends.send, 7, HUGE / 2);
     receive_all_kinds(ends.receive, 7, HUGE / 2);
     assert_in_range(maps_with(huge).such, 2, 4); /* one or two, each mapped twice */
-    assert_true(huge_pages_free() < n);
+    assert_true(support_huge_pages_free() < n);
     child_imports(ends.send, HUGE / 2, huge, 1);
     receive_all_kinds(ends.receive, 1, HUGE / 2);
     ends_close(&ends);
-    assert_int_equal(huge_pages_free(), n);
+    assert_int_equal(support_huge_pages_free(), n);
 }
 
 static int child_calls(void *arg)
@@ -249,7 +236,7 @@ static void test_large_answers_lie_in_huge_pages(void **state)
     const struct vrd_channel_options options = { .huge_pages = VRD_PAGES_2_MIB,
                                                  .max_message_size = HUGE };
     struct vrd_message request = { .size = HUGE };
-    const size_t n = huge_pages_free();
+    const size_t n = support_huge_pages_free();
     vrd_cap_t cap, reply;
     pid_t child;
     uint64_t id;
@@ -270,7 +257,7 @@ static void test_large_answers_lie_in_huge_pages(void **state)
     support_wait_exit(child, 0);
     EXPECT(vrd_cap_close(cap), 0);
     free(request.data);
-    assert_int_equal(huge_pages_free(), n);
+    assert_int_equal(support_huge_pages_free(), n);
 }
 
 static void test_a_pool_too_small_is_said(void **state)
@@ -278,7 +265,7 @@ static void test_a_pool_too_small_is_said(void **state)
     const struct vrd_channel_options large = { .huge_pages = VRD_PAGES_2_MIB };
     const struct vrd_channel_options none = { .huge_pages = VRD_PAGES_1_GIB + 1 };
     const struct vrd_region_options region = { .huge_pages = VRD_PAGES_2_MIB };
-    const size_t n = huge_pages_free();
+    const size_t n = support_huge_pages_free();
     vrd_cap_t all, send = 7, receive = 8;
     uint8_t *bytes = calloc(1, HUGE / 2);
     struct vrd_loan loan;
@@ -308,7 +295,7 @@ static void test_a_pool_too_small_is_said(void **state)
     EXPECT(vrd_receive(receive, bytes, HUGE / 2), HUGE / 2);
     EXPECT(vrd_cap_close(send), 0);
     EXPECT(vrd_cap_close(receive), 0);
-    assert_int_equal(huge_pages_free(), n);
+    assert_int_equal(support_huge_pages_free(), n);
     free(bytes);
 }
 

@@ -7,7 +7,6 @@
 #include "support/support.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <veridian/ipc.h>
@@ -27,19 +26,6 @@ static uint8_t *map(vrd_cap_t cap, uint32_t rights)
 
     support_require_equal(vrd_region_map(cap, rights, &addr, &size), 0);
     return addr;
-}
-
-static size_t huge_pages_free(void)
-{
-    FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
-    size_t n = 0;
-
-    if (!file)
-        return 0;
-    if (fscanf(file, "%zu", &n) != 1)
-        n = 0;
-    fclose(file);
-    return n;
 }
 
 /* --- nodes ------------------------------------------------------------------------------------ */
@@ -116,7 +102,7 @@ static int reader(void *arg)
 static void others_read_huge_pages(void **state)
 {
     static const uint32_t modes[] = { VRD_REGION_PUBLISHED, VRD_REGION_SNAPSHOT };
-    const size_t n = huge_pages_free();
+    const size_t n = support_huge_pages_free();
 
     (void)state;
     if (n < 2) {
@@ -136,9 +122,9 @@ static void others_read_huge_pages(void **state)
         child = support_child(reader, &fd);
         close(fd);
         support_wait_exit(child, 0);
-        assert_int_equal(huge_pages_free(), n - 2); /* nobody took more */
+        assert_int_equal(support_huge_pages_free(), n - 2); /* nobody took more */
         close_cap(cap);
-        assert_int_equal(huge_pages_free(), n);
+        assert_int_equal(support_huge_pages_free(), n);
     }
 }
 
@@ -146,7 +132,7 @@ static void a_copy_of_huge_pages_takes_its_own(void **state)
 {
     const struct vrd_region_options options = { .mode = VRD_REGION_SNAPSHOT,
                                                 .huge_pages = VRD_PAGES_2_MIB };
-    const size_t n = huge_pages_free();
+    const size_t n = support_huge_pages_free();
     vrd_cap_t cap, copy;
     void *addr = NULL;
     size_t size;
@@ -172,14 +158,14 @@ static void a_copy_of_huge_pages_takes_its_own(void **state)
     assert_int_equal(map(cap, VRD_RIGHT_READ)[5], 0);
     close_cap(copy);
     close_cap(cap);
-    assert_int_equal(huge_pages_free(), n);
+    assert_int_equal(support_huge_pages_free(), n);
 }
 
 static void a_pool_too_small_is_said(void **state)
 {
     const struct vrd_region_options large = { .huge_pages = VRD_PAGES_2_MIB };
     const struct vrd_region_options gigantic = { .huge_pages = VRD_PAGES_1_GIB };
-    const size_t n = huge_pages_free();
+    const size_t n = support_huge_pages_free();
     vrd_cap_t cap = 7;
     int r = vrd_region_create((n + 1) * HUGE, VRD_RIGHT_READ, &large, &cap);
 
@@ -188,7 +174,7 @@ static void a_pool_too_small_is_said(void **state)
     r = vrd_region_create((size_t)1 << 50, VRD_RIGHT_READ, &gigantic, &cap);
     assert_true(r == VRD_ERR_OUT_OF_MEMORY || r == VRD_ERR_NOT_SUPPORTED);
     assert_int_equal(cap, 7);
-    assert_int_equal(huge_pages_free(), n);
+    assert_int_equal(support_huge_pages_free(), n);
 }
 
 static void transparent_ones_are_a_wish(void **state)

@@ -217,6 +217,9 @@ void support_refuse_syscall_arg(long nr, unsigned index, uint32_t value, int err
  * It goes when the test ends, and it is a leak if anything is left in it. */
 const char *support_runtime_dir(void);
 
+/* Pages of 2 MiB in the machine's pool that nobody has taken. */
+size_t support_huge_pages_free(void);
+
 /* ---- leaks, for tests that look for themselves ------------------------------------------------------ */
 
 struct support_snapshot {

@@ -35,20 +35,6 @@ static struct region_memory create(size_t size, const struct pages *pages)
     return memory;
 }
 
-/* In the machine's pool. */
-static size_t huge_pages_free(void)
-{
-    FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
-    size_t n = 0;
-
-    if (!file)
-        return 0;
-    if (fscanf(file, "%zu", &n) != 1)
-        n = 0;
-    fclose(file);
-    return n;
-}
-
 static void *map(int fd, size_t size, unsigned shift, enum region_access access)
 {
     void *addr;
@@ -277,20 +263,20 @@ static void impossible_wishes_fail_cleanly(void **state)
 static void a_pool_too_small_is_an_error_now(void **state)
 {
     struct region_memory memory = { .size = 7 };
-    size_t n = huge_pages_free();
+    size_t n = support_huge_pages_free();
     int r = region_memory_create((n + 1) * HUGE, &huge, -1, &memory);
 
     (void)state;
     assert_true(r == -ENOMEM || r == -ENOSPC || r == -ENOTSUP);
     assert_int_equal(memory.size, 7);
-    assert_int_equal(huge_pages_free(), n);
+    assert_int_equal(support_huge_pages_free(), n);
 }
 
 static void huge_pages_are_huge(void **state)
 {
     struct region_memory memory;
     uint8_t *seen;
-    size_t n = huge_pages_free();
+    size_t n = support_huge_pages_free();
 
     (void)state;
     if (n < 2) {
@@ -298,7 +284,7 @@ static void huge_pages_are_huge(void **state)
         return;
     }
     memory = create(2 * HUGE, &huge);
-    assert_int_equal(huge_pages_free(), n - 2);
+    assert_int_equal(support_huge_pages_free(), n - 2);
     assert_int_equal(region_memory_publish(&memory), 0);
     assert_int_equal(region_memory_check(memory.fd, 2 * HUGE, 21, REGION_PUBLISHED), 0);
     assert_int_equal(region_memory_check(memory.fd, 2 * HUGE, 0, REGION_PUBLISHED), -EPROTO);
@@ -311,7 +297,7 @@ static void huge_pages_are_huge(void **state)
         -1);
     region_memory_unmap(seen, 2 * HUGE);
     region_memory_deinit(&memory);
-    assert_int_equal(huge_pages_free(), n);
+    assert_int_equal(support_huge_pages_free(), n);
 }
 
 static void huge_pages_that_are_missing_are_found_missing(void **state)
@@ -320,7 +306,7 @@ static void huge_pages_that_are_missing_are_found_missing(void **state)
     int fd;
 
     (void)state;
-    if (huge_pages_free() < 4)
+    if (support_huge_pages_free() < 4)
         return;
     fd = memfd_create("unit", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | 21u << 26);
     assert_true(fd >= 0);
