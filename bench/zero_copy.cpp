@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 // Messages from 64 bytes to 1 GiB that are lent, not copied, and what is used today for such; 64 bytes
-// come back.
+// come back. And 64 bytes that call for an answer of that size.
 #include "support/rounds.hpp"
 #include "transport/all.hpp"
-#include "transport/lent.hpp"
+#include "transport/answer.hpp"
 #ifdef BENCH_HAVE_ICEORYX
 #include "transport/iceoryx.hpp"
 #endif
@@ -27,9 +27,11 @@ void lent(size_t size, bool beside_others, const Settings &settings, Results &re
     contest.competitors = [=] {
         Transports list;
         list.push_back(std::make_unique<VeridianLent<false>>(size));
+        list.push_back(std::make_unique<VeridianAnswer<false>>(size));
         if (!beside_others)
             return list;
         list.push_back(std::make_unique<VeridianLent<true>>(size));
+        list.push_back(std::make_unique<VeridianAnswer<true>>(size));
         list.push_back(std::make_unique<MemcpyLent>(size));
         list.push_back(std::make_unique<SpliceLent>(size));
         list.push_back(std::make_unique<MemfdLent>(size));

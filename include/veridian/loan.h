@@ -96,6 +96,25 @@ VRD_API int vrd_loan_send(struct vrd_loan *loan, int64_t timeout_ns);
 VRD_API ssize_t vrd_call_loan(struct vrd_loan *loan, void *reply, size_t size, int64_t timeout_ns);
 
 /*
+ * Borrows `size` bytes, 0 to max_message_size, to answer a call with that was received with `reply`. Never
+ * waits. vrd_loan_send then answers, whole or less of it, and uses the reply capability up; it never waits,
+ * either. The loan is over with it, whatever it returns, unless that is INVALID_ARGUMENT or
+ * INVALID_CAPABILITY: the call was answered otherwise, closed or moved meanwhile; or the endpoint was
+ * closed. Its other errors are those of vrd_reply. vrd_loan_cancel leaves the call as it was.
+ *
+ * The room is the server's memory, which each of a client's 16 calls under way has for itself, and keeps for
+ * the next answers. Where another process has received the call, it is copied on its way there.
+ *  INVALID_ARGUMENT    ret is NULL
+ *  INVALID_CAPABILITY  not a reply capability of this process, or used already
+ *  MESSAGE_TOO_LARGE   size > max_message_size
+ *  RESOURCE_BUSY       there is a loan for this call already
+ *  PEER_GONE, REVOKED  the caller is gone, or its right was taken back; vrd_reply or vrd_cap_close ends
+ *                      the call
+ *  OUT_OF_MEMORY, QUOTA_EXCEEDED, SYSTEM: the call still awaits its answer
+ */
+VRD_API int vrd_reply_loan(vrd_cap_t reply, size_t size, struct vrd_loan *ret);
+
+/*
  * Ends a loan that is not to be sent. Its room is free at once. Never waits.
  *  INVALID_ARGUMENT  no loan
  *  OUT_OF_MEMORY     in a forked child, or a thread, that has not used the library yet
@@ -122,6 +141,20 @@ VRD_API int vrd_receive_view(vrd_cap_t cap, struct vrd_view *ret, int64_t timeou
  */
 VRD_API int vrd_receive_call_view(vrd_cap_t cap, struct vrd_view *request, vrd_cap_t *ret_reply,
                                   int64_t timeout_ns);
+
+/*
+ * As vrd_call and vrd_call_loan, with the answer as a view: what does not fit a slot (64 bytes) is read
+ * where the server wrote it. Its badge and its source are 0; its opcode and flags are the answer's. Until it
+ * is released, it counts as one of the VRD_ENDPOINT_CALLS_MAX calls that a link can have under way: who keeps 16 waits for
+ * himself. Returns 0.
+ *  INVALID_ARGUMENT  also `reply` is NULL
+ *  OUT_OF_MEMORY     also no memory for the copy; the answer is lost
+ * and all others as vrd_call and vrd_call_loan, but for MESSAGE_TOO_LARGE for want of room for the answer.
+ */
+VRD_API int vrd_call_view(vrd_cap_t cap, const void *request, size_t len, struct vrd_view *reply,
+                          int64_t timeout_ns);
+VRD_API int vrd_call_loan_view(struct vrd_loan *request, struct vrd_view *reply,
+                               int64_t timeout_ns);
 
 /*
  * Releases a view, in any order with others, by any thread. Its memory must not be touched any more,

@@ -6,10 +6,12 @@
 #include "api/loan.h"
 #include "api/transfer.h"
 #include "object/borrower.h"
+#include "object/call.h"
 #include "object/control.h"
 #include "object/lender.h"
 
 _Static_assert(VRD_LOANS_MAX == LOANS_MAX, "as the segments have it");
+_Static_assert(REPLY_ENTRIES <= LOANS_MAX, "the number of a view tells an entry from a loan");
 
 /* --- sending ---------------------------------------------------------------------------------- */
 
@@ -74,8 +76,10 @@ int vrd_loan_send(struct vrd_loan *loan, int64_t timeout_ns)
     struct port *port;
     int r;
 
-    if (!loan_valid(loan))
+    if (!loan_valid(loan) || !timeout_valid(timeout_ns))
         return VRD_ERR_INVALID_ARGUMENT;
+    if (loan_answers(loan))
+        return answer_out(loan);
     message = loan_out(loan);
     port = gate_enter(loan->cap, VRD_RIGHT_SEND, &r);
     if (!port)
@@ -93,6 +97,8 @@ int vrd_loan_cancel(struct vrd_loan *loan)
 
     if (!loan || !loan->data)
         return VRD_ERR_INVALID_ARGUMENT;
+    if (loan_answers(loan))
+        return answer_back(loan);
     port = gate_enter(loan->cap, VRD_RIGHT_SEND, &r);
     if (!port && r != VRD_ERR_INVALID_CAPABILITY)
         return r;
@@ -111,14 +117,16 @@ static const char nothing[1]; /* what an empty view shows that is a copy */
 
 void view_in(struct vrd_view *view, const struct ring_message *in, const struct link *link)
 {
-    *view = (struct vrd_view){ .data = in->view.memory ? in->view.data : in->data,
+    *view = (struct vrd_view){ .data = in->view.data ? in->view.data : in->data,
                                .len = in->len,
                                .opcode = in->opcode,
                                .flags = in->flags,
-                               .badge = link->badge,
-                               .source = link->source,
-                               .memory = in->view.memory,
+                               .memory = in->answers ? (void *)in->answers : in->view.memory,
                                .loan = in->view.loan };
+    if (link) {
+        view->badge = link->badge;
+        view->source = link->source;
+    }
     if (!view->data)
         view->data = nothing;
 }
@@ -152,7 +160,9 @@ int vrd_view_release(struct vrd_view *view)
     r = control_ready();
     if (r < 0)
         return r;
-    if (view->memory)
+    if (view->memory && view->loan < REPLY_ENTRIES)
+        call_view_release(view->memory, (int)view->loan);
+    else if (view->memory)
         borrower_release(view->memory, (uint32_t)view->loan);
     else if (view->data != nothing)
         free(transfer_unconst(view->data));

@@ -15,7 +15,14 @@ void reply_reader_init(struct reply_reader *r, struct sender_segment *own, uint6
 void reply_reader_deinit(struct reply_reader *r)
 {
     for (size_t i = 0; i < REPLY_ENTRIES; i++)
-        segment_unmap(&r->buffers[i].segment);
+        if (!(r->viewed & 1U << i))
+            segment_unmap(&r->buffers[i].segment);
+}
+
+void reply_reader_deinit_viewed(struct reply_reader *r)
+{
+    r->viewed = 0;
+    reply_reader_deinit(r);
 }
 
 void reply_reader_answered(struct reply_reader *r, const struct receiver_segment *peer)
@@ -51,8 +58,20 @@ static void reply_collect(struct reply_reader *r)
     }
 }
 
+/* Views that have been released by now. */
+static void reply_collect_released(struct reply_reader *r)
+{
+    /* acquire: pairs with reply_release; the next answer in the buffer is behind the call */
+    uint16_t released = __atomic_exchange_n(&r->released, 0, __ATOMIC_ACQUIRE);
+
+    r->viewed &= (uint16_t)~released;
+    r->free |= released;
+}
+
 int reply_pick(struct reply_reader *r, uint32_t sequence)
 {
+    if (unlikely(r->viewed != 0))
+        reply_collect_released(r);
     if (r->free == 0)
         reply_collect(r);
     for (uint32_t left = r->free; left != 0; left &= left - 1) {
@@ -102,6 +121,12 @@ static int reply_read_buffer(struct reply_reader *r, int entry, struct ring_mess
     if (bytes.len > buffer->segment.size)
         return VRD_ERR_PEER_CORRUPT;
     message->len = bytes.len;
+    if (message->wants_view) {
+        message->view = (struct loan_view){ .data = buffer->segment.addr,
+                                            .len = bytes.len,
+                                            .loan = (uint32_t)entry };
+        return 0;
+    }
     if (bytes.len > size)
         return VRD_ERR_MESSAGE_TOO_LARGE;
     memcpy(message->data, buffer->segment.addr, bytes.len);
@@ -202,7 +227,8 @@ void reply_write(struct reply_writer *w, uint32_t entry, uint32_t sequence,
         const struct reply_buffer *buffer = &w->buffers[entry];
         struct slot_bytes bytes = { .len = message->len, .extension = buffer->number };
 
-        memcpy(buffer->segment.addr, message->data, message->len);
+        if (message->data != buffer->segment.addr)
+            memcpy(buffer->segment.addr, message->data, message->len);
         memcpy(slot->head, &bytes, sizeof(bytes));
         kind = SLOT_BYTES;
         inline_len = 0;

@@ -44,6 +44,8 @@ struct reply_reader {
     uint64_t *notices;          /* ours */
     uint16_t free;              /* entries that no call uses                                   */
     uint16_t abandoned;         /* entries whose caller went away before there was an answer   */
+    uint16_t viewed;            /* entries whose buffer is being read in place                 */
+    uint16_t released;          /* ... and is no more: added to by any thread                  */
     uint64_t last;              /* the word of the last answer, for slot_cpu                   */
     uint64_t max_message;
     uint32_t sequence[REPLY_ENTRIES]; /* of the call that uses the entry, or used it last      */
@@ -53,7 +55,12 @@ struct reply_reader {
 
 /* `own` is the caller's segment. */
 void reply_reader_init(struct reply_reader *r, struct sender_segment *own, uint64_t max_message);
+
+/* Leaves the buffers that are viewed. */
 void reply_reader_deinit(struct reply_reader *r);
+
+/* No view is left: the rest of reply_reader_deinit. */
+void reply_reader_deinit_viewed(struct reply_reader *r);
 
 /* The other side has answered the HELLO with its segment. */
 void reply_reader_answered(struct reply_reader *r, const struct receiver_segment *peer);
@@ -62,7 +69,7 @@ void reply_reader_answered(struct reply_reader *r, const struct receiver_segment
 int reply_reader_attach(struct reply_reader *r, uint32_t entry, uint32_t number,
                         struct segment segment);
 
-/* An entry for the call that will have this sequence; also one abandoned and answered since; or -1. */
+/* An entry for the call that will have this sequence; also one released, or answered late, since; or -1. */
 int reply_pick(struct reply_reader *r, uint32_t sequence);
 
 /* The same, only if it is the first one that comes to mind. */
@@ -88,6 +95,19 @@ hot_inline void reply_begin(struct reply_reader *r, int entry, uint32_t sequence
 hot_inline void reply_end(struct reply_reader *r, int entry)
 {
     r->free |= (uint16_t)(1U << entry);
+}
+
+/* In place of reply_end: the answer stays in the entry's buffer until reply_release. */
+static inline void reply_view(struct reply_reader *r, int entry)
+{
+    r->viewed |= (uint16_t)(1U << entry);
+}
+
+/* Any thread, also without the pin. */
+static inline void reply_release(struct reply_reader *r, int entry)
+{
+    /* release: what was read before is read; pairs with reply_collect_released */
+    __atomic_fetch_or(&r->released, (uint16_t)(1U << entry), __ATOMIC_RELEASE);
 }
 
 /* Nobody will read the answer. */
@@ -116,8 +136,8 @@ hot_inline ssize_t reply_copy_small(struct reply_reader *r, int entry, uint64_t 
 }
 
 /*
- * Reads any answer into `message` (data, at most `size` bytes; len and transfer are set, also when it is
- * too large). 0, RING_NEEDS_EXTENSION, VRD_ERR_MESSAGE_TOO_LARGE, VRD_ERR_PEER_GONE (there will be no
+ * Reads any answer into `message` (data, at most `size` bytes, unless it is in a buffer and wants_view:
+ * `view` says where; len and transfer are set, also when it is too large). 0, RING_NEEDS_EXTENSION, VRD_ERR_MESSAGE_TOO_LARGE, VRD_ERR_PEER_GONE (there will be no
  * answer) or VRD_ERR_PEER_CORRUPT. The entry is still in use.
  */
 int reply_read(struct reply_reader *r, int entry, uint64_t word, struct ring_message *message,
@@ -188,7 +208,22 @@ uint32_t reply_writer_next(struct reply_writer *w, uint32_t entry);
 /* Replaces the entry's buffer; takes it. The caller has told the other side, by that number. */
 void reply_writer_attach(struct reply_writer *w, uint32_t entry, struct segment segment);
 
-/* Any answer; a length over SLOT_INLINE_MAX needs reply_writer_fits. */
+/* An answer that is written in place has the buffer of its entry, which has none until it is put back. */
+static inline struct segment reply_writer_take(struct reply_writer *w, uint32_t entry)
+{
+    struct segment segment = w->buffers[entry].segment;
+
+    w->buffers[entry].segment = (struct segment){ 0 };
+    return segment;
+}
+
+static inline void reply_writer_put_back(struct reply_writer *w, uint32_t entry,
+                                         struct segment segment)
+{
+    w->buffers[entry].segment = segment;
+}
+
+/* Any answer; a length over SLOT_INLINE_MAX needs reply_writer_fits, and may be in that buffer already. */
 void reply_write(struct reply_writer *w, uint32_t entry, uint32_t sequence,
                  const struct ring_message *message);
 

@@ -22,6 +22,7 @@
 #include "os/cpu.h"
 #include "os/segment.h"
 
+struct calls;
 struct carried;
 
 /* A message on its way in or out. */
@@ -43,6 +44,7 @@ struct ring_message {
     bool wants_view;            /* reading: a payload that was lent is not copied             */
     bool kept;                  /* reading: it is still there, though there is no memory      */
     struct loan_view view;      /* reading: where it is; the caller's to give back; or empty  */
+    struct calls *answers;      /* ... of an answer: who holds it, under the entry `view.loan` */
 };
 
 /* Byte rings that may be attached and not yet fully read, at a time. */

@@ -28,6 +28,7 @@ static struct calls *calls_new(struct port *port)
 
     if (!calls)
         return NULL;
+    atomic_init(&calls->held, 1);
     reply_reader_init(&calls->replies, s->ring.own, port->max_message);
     control_lock(); /* calls_attach reads it */
     s->calls = calls;
@@ -36,6 +37,16 @@ static struct calls *calls_new(struct port *port)
     return calls;
 }
 
+static void calls_let_go(struct calls *calls)
+{
+    /* acq_rel: what the others have read is read before it is unmapped */
+    if (atomic_fetch_sub_explicit(&calls->held, 1, memory_order_acq_rel) != 1)
+        return;
+    reply_reader_deinit_viewed(&calls->replies);
+    free(calls);
+}
+
+/* Nobody waits for an answer any more. */
 static void calls_release(struct calls *calls)
 {
     for (size_t i = 0; i < REPLY_ENTRIES; i++) {
@@ -44,7 +55,13 @@ static void calls_release(struct calls *calls)
     }
     reply_reader_deinit(&calls->replies);
     segment_unmap(&calls->peer);
-    free(calls);
+    calls_let_go(calls);
+}
+
+void call_view_release(struct calls *calls, int entry)
+{
+    reply_release(&calls->replies, entry);
+    calls_let_go(calls);
 }
 
 void calls_answered(struct sender *s)
@@ -315,9 +332,38 @@ static int call_unpack(struct port *port, const struct call *call, struct ring_m
     message->carried = NULL;
     if (unlikely((r == 0 || r == VRD_ERR_MESSAGE_TOO_LARGE) && message->transfer != 0))
         failed = call_carried(port, call, message);
+    if (failed < 0)
+        r = failed;
     if (r < 0 || !message->wants_caps)
         carried_free(&message->carried);
-    return failed < 0 ? failed : r;
+    if (r < 0 && message->wants_view) {
+        free(message->data);
+        message->view = (struct loan_view){ 0 };
+    }
+    return r;
+}
+
+/* For a view: what is in a buffer stays there, all else is copied to memory of the view's own. */
+static int call_read_view(struct reply_reader *replies, int entry, uint64_t word,
+                          struct ring_message *message)
+{
+    int r;
+
+    message->data = NULL;
+    r = reply_read(replies, entry, word, message, 0);
+    if (r != VRD_ERR_MESSAGE_TOO_LARGE)
+        return r;
+    message->data = malloc(message->len);
+    if (!message->data)
+        return VRD_ERR_OUT_OF_MEMORY;
+    return reply_read(replies, entry, word, message, message->len);
+}
+
+static int call_read(struct reply_reader *replies, int entry, uint64_t word,
+                     struct ring_message *message, size_t size)
+{
+    return message->wants_view ? call_read_view(replies, entry, word, message)
+                               : reply_read(replies, entry, word, message, size);
 }
 
 /* Is the answer there? VRD_ERR_CHANNEL_EMPTY: no. Else as reply_read. */
@@ -339,11 +385,11 @@ static int call_take(struct port *port, const struct call *call, struct ring_mes
     default:
         break;
     }
-    r = reply_read(replies, call->entry, word, message, size);
+    r = call_read(replies, call->entry, word, message, size);
     if (r == RING_NEEDS_EXTENSION) {
         r = call_fetch(port, call);
         if (r == 0)
-            r = reply_read(replies, call->entry, word, message, size);
+            r = call_read(replies, call->entry, word, message, size);
     }
     if (r != RING_NEEDS_EXTENSION)
         return call_unpack(port, call, message, r);
@@ -378,6 +424,19 @@ static int call_await(struct port *port, vrd_cap_t cap, const struct call *call,
     }
 }
 
+/* The answer is read, or is to be read in place. */
+static void call_done(struct call call, struct ring_message *message, int r)
+{
+    if (r == 0 && message->view.data) {
+        reply_view(&call.calls->replies, call.entry);
+        /* relaxed: the call holds it, too */
+        atomic_fetch_add_explicit(&call.calls->held, 1, memory_order_relaxed);
+        message->answers = call.calls;
+    } else if (call.calls->lost == 0) {
+        reply_end(&call.calls->replies, call.entry);
+    }
+}
+
 int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_message *message,
                 size_t size, int64_t deadline)
 {
@@ -395,8 +454,7 @@ int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_
         call_unwanted(&call);
         break;
     default:
-        if (call.calls->lost == 0)
-            reply_end(&call.calls->replies, call.entry);
+        call_done(call, message, r);
         break;
     }
     call_end(port, call.calls);

@@ -4,6 +4,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <veridian/capability.h>
@@ -18,10 +19,12 @@ struct sender;
 
 /*
  * Made with a link's first call. It outlives the link for as long as there are threads that have not
- * yet looked whether their answer came before the end. With the pin, except where said.
+ * yet looked whether their answer came before the end, or views of answers. With the pin, except where
+ * said.
  */
 struct calls {
     struct reply_reader replies;
+    atomic_uint held;    /* by the link, and by each view of an answer                      */
     uint32_t users;      /* threads that wait for an answer                                    */
     uint32_t hungry;     /* threads that wait for an entry                                     */
     int lost;            /* why the link is over; 0: it is not                                 */
@@ -62,7 +65,8 @@ int call_hunger(struct port *port, vrd_cap_t cap, int64_t deadline);
 /*
  * Waits for the answer, and ends the call. 0 with `message` filled; or MESSAGE_TOO_LARGE (len is
  * set), TIMEOUT, PEER_GONE, REVOKED, PEER_CORRUPT, OUT_OF_MEMORY, all with the pin held; or
- * INVALID_CAPABILITY with the pin given back: the capability was closed meanwhile.
+ * INVALID_CAPABILITY with the pin given back: the capability was closed meanwhile. With wants_view,
+ * either message->answers is set, for call_view_release, or message->data is the caller's to free.
  */
 int call_finish(struct port *port, vrd_cap_t cap, struct call call, struct ring_message *message,
                 size_t size, int64_t deadline);
@@ -83,6 +87,9 @@ hot_inline void call_end(struct port *port, struct calls *calls)
     if (unlikely(calls->lost != 0 || calls->hungry > 0))
         call_end_slowly(port, calls);
 }
+
+/* An answer that was viewed is not any more. Any thread, without the pin and the control lock. */
+void call_view_release(struct calls *calls, int entry);
 
 /* The owner has answered the HELLO. */
 void calls_answered(struct sender *s);

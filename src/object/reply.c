@@ -136,8 +136,7 @@ int reply_refuse(struct link *link, uint32_t entry, uint32_t sequence)
     return 0;
 }
 
-/* An answer that does not fit the entry needs a buffer: made, and told, before the answer. */
-static int reply_make_room(struct link *link, uint32_t entry, size_t len)
+int reply_room(struct link *link, uint32_t entry, size_t len)
 {
     struct frame frame = { .type = FRAME_ATTACH,
                            .count = entry + 1,
@@ -148,7 +147,7 @@ static int reply_make_room(struct link *link, uint32_t entry, size_t len)
     fd_auto fd = -1;
     int r;
 
-    if (len <= SLOT_INLINE_MAX || reply_writer_fits(&link->replies, entry, len))
+    if (reply_writer_fits(&link->replies, entry, len))
         return 0;
     frame.extension = reply_writer_next(&link->replies, entry);
     if (frame.extension == 0)
@@ -195,28 +194,34 @@ static int reply_carry(struct link *link, uint32_t entry, uint32_t sequence,
     return 0;
 }
 
+int reply_caller(struct port *port, const struct pending_call *call)
+{
+    if (port_news(port))
+        receiver_adopt(port);
+    if (!call->link)
+        return call->error;
+    if (!call->link->ending)
+        return 0;
+    return __atomic_load_n(&call->link->revoked, __ATOMIC_RELAXED) ? VRD_ERR_REVOKED
+                                                                   : VRD_ERR_PEER_GONE;
+}
+
 int reply_send(struct port *port, struct pending_call *call, const struct ring_message *message)
 {
     uint32_t entry = call->entry, sequence = call->sequence;
     struct ring_message out = *message;
-    struct link *link;
-    int error, told, r;
+    int r = reply_caller(port, call), told;
+    struct link *link = call->link;
 
-    if (port_news(port)) /* is the caller still there? */
-        receiver_adopt(port);
-    link = call->link;
-    error = call->error;
     reply_take(&port->receiver.pending, call);
     if (!link)
-        return error;
-    if (link->ending)
-        r = __atomic_load_n(&link->revoked, __ATOMIC_RELAXED) ? VRD_ERR_REVOKED : VRD_ERR_PEER_GONE;
-    else if (message->len > port->max_message)
+        return r;
+    if (r == 0 && message->len > port->max_message)
         r = VRD_ERR_MESSAGE_TOO_LARGE;
-    else if (!message->data && message->len > 0)
+    if (r == 0 && !message->data && message->len > 0)
         r = VRD_ERR_INVALID_ARGUMENT;
-    else
-        r = reply_make_room(link, entry, message->len);
+    if (r == 0 && message->len > SLOT_INLINE_MAX) /* told before the answer */
+        r = reply_room(link, entry, message->len);
     if (r == 0 && message->carried)
         r = reply_carry(link, entry, sequence, message->carried, &out.transfer);
     if (r == 0)

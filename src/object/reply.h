@@ -36,6 +36,7 @@ struct pending_call {
     uint32_t sequence;
     uint8_t entry;
     bool moving;   /* its number is on its way to another process */
+    bool lent;     /* its answer is being written in place, see answer.h */
     int16_t error; /* the link is gone (NULL): why */
 };
 
@@ -91,6 +92,15 @@ hot_inline void reply_take(struct pending *pending, struct pending_call *call)
  * will be no answer.
  */
 int reply_send(struct port *port, struct pending_call *call, const struct ring_message *message);
+
+/*
+ * Makes sure that the entry has a buffer for `len` bytes, which the caller has been told of. 0, or
+ * QUOTA_EXCEEDED (its socket is full), OUT_OF_MEMORY ...
+ */
+int reply_room(struct link *link, uint32_t entry, size_t len);
+
+/* Looks whether the caller is still there: 0, or why not. */
+int reply_caller(struct port *port, const struct pending_call *call);
 
 /* Drops the call: the caller is told that there will be no answer. */
 void reply_drop(struct port *port, struct pending_call *call);

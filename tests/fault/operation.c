@@ -236,6 +236,24 @@ static void prepare_reply(struct operation_state *state)
     support_require_equal(run_receive_call(state), 0);
 }
 
+static int run_reply_in_place(struct operation_state *state)
+{
+    const vrd_cap_t reply = state->imported;
+    struct vrd_loan loan;
+    int result;
+
+    if (!reply)
+        return 0;
+    result = vrd_reply_loan(reply, sizeof state->data, &loan);
+    if (result < 0)
+        return result; /* the call awaits its answer as before */
+    state->imported = VRD_CAP_NONE;
+    memcpy(loan.data, state->data, loan.len);
+    result = vrd_loan_send(&loan, TIMEOUT);
+    support_require(loan.data == NULL);
+    return result;
+}
+
 static int run_reply_big(struct operation_state *state)
 {
     const vrd_cap_t reply = state->imported;
@@ -310,6 +328,7 @@ const struct operation operations[] = {
     { "call", prepare_endpoint, run_call },
     { "receive a call", prepare_called, run_receive_call },
     { "big reply", prepare_reply, run_reply_big },
+    { "reply in place", prepare_reply, run_reply_in_place },
     { "descriptor", prepare_linked, run_cap_fd },
     { "nothing there, with a descriptor", prepare_cap_fd, run_receive_empty },
     { "waitset", prepare_linked, run_waitset },

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A server that dies at any instruction of receiving a call, of answering it, and of both. Callers
+ * A server that dies at any instruction of receiving a call, of answering it (also in place), and of both. Callers
  * get their answer whole or learn at once that there will be none, also those whose calls are kept.
  *
  * ctest: no-asan no-tsan timeout=300
@@ -18,6 +18,7 @@ enum sender { CALLER, KEPT };
 enum part {
     PART_RECEIVE,       /* vrd_receive_call */
     PART_REPLY,         /* vrd_reply */
+    PART_LOAN,          /* vrd_reply_loan, and vrd_loan_send */
     PART_REPLY_RECEIVE, /* vrd_reply_receive, whose two halves belong to two calls */
 };
 
@@ -60,6 +61,17 @@ static struct request *request_new(void)
     return &request;
 }
 
+static int reply_in_place(const struct request *request)
+{
+    struct vrd_loan loan;
+    int result = vrd_reply_loan(request->reply, request->message.len, &loan);
+
+    if (result < 0)
+        return result;
+    memcpy(loan.data, request->data, loan.len);
+    return vrd_loan_send(&loan, 0);
+}
+
 /* What is stepped through: nothing but the call. */
 static void operation_run(const struct scene *scene, struct request *request)
 {
@@ -76,6 +88,9 @@ static void operation_run(const struct scene *scene, struct request *request)
         break;
     case PART_REPLY:
         result = vrd_reply(request->reply, request->data, request->message.len);
+        break;
+    case PART_LOAN:
+        result = reply_in_place(request);
         break;
     case PART_REPLY_RECEIVE:
         result = vrd_reply_receive(scene->service, &request->reply, request->data,
@@ -246,6 +261,23 @@ static void test_reply_of_bytes(void **state)
     kill_everywhere(&(struct operation){ .part = PART_REPLY, .warm = 6, .len = 300, .stride = 3 });
 }
 
+static void test_reply_in_place(void **state)
+{
+    (void)state;
+    kill_everywhere(&(struct operation){ .part = PART_LOAN, .warm = 6, .len = 300, .stride = 13 });
+}
+
+static void test_first_reply_in_place_at_system_calls(void **state)
+{
+    (void)state;
+    kill_everywhere(&(struct operation){ .part = PART_LOAN,
+                                         .warm = 2,
+                                         .len = 8,
+                                         .first_len = 3000,
+                                         .unit = STEP_SYSCALL,
+                                         .stride = 1 });
+}
+
 static void test_reply_receive(void **state)
 {
     (void)state;
@@ -280,6 +312,8 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST_TIMEOUT(test_reply, 120),
                      SUPPORT_TEST_TIMEOUT(test_reply_in_two_lines, 120),
                      SUPPORT_TEST_TIMEOUT(test_reply_of_bytes, 120),
+                     SUPPORT_TEST_TIMEOUT(test_reply_in_place, 120),
+                     SUPPORT_TEST_TIMEOUT(test_first_reply_in_place_at_system_calls, 120),
                      SUPPORT_TEST_TIMEOUT(test_reply_receive, 120),
                      SUPPORT_TEST_TIMEOUT(test_first_reply_of_bytes_at_system_calls, 120),
                      SUPPORT_TEST_TIMEOUT(test_first_reply_of_bytes, 120),

@@ -24,6 +24,7 @@ struct operation {
     size_t len;       /* of request and reply, of all calls                    */
     size_t first_len; /* of the call itself; 0: the same                        */
     bool kept;        /* the server does not answer it: it ends by TIMEOUT     */
+    bool viewing;     /* the answer is read in place, and released              */
     enum step_unit unit;
     size_t stride; /* kill at every stride-th step */
 };
@@ -130,6 +131,25 @@ static void call_next(vrd_cap_t cap, enum sender sender, size_t *sequence, size_
     support_require(memcmp(data, reply, len) == 0);
 }
 
+static ssize_t call_viewing(vrd_cap_t cap, const void *data, size_t len)
+{
+    struct vrd_view view;
+    int result = vrd_call_view(cap, data, len, &view, VRD_FOREVER);
+
+    if (result < 0)
+        return result;
+    len = memcmp(view.data, data, view.len) == 0 ? view.len : 0;
+    result = vrd_view_release(&view);
+    return result < 0 ? result : (ssize_t)len;
+}
+
+static ssize_t call_once(const struct operation *operation, vrd_cap_t cap, const void *data,
+                         size_t len, void *reply)
+{
+    return vrd_call(cap, data, len, reply, PATTERN_LEN_MAX,
+                    operation->kept ? INT64_C(100000) : VRD_FOREVER);
+}
+
 static int victim_run(void *arg)
 {
     const struct scene *scene = arg;
@@ -148,15 +168,15 @@ static int victim_run(void *arg)
     support_gate_wait(&scene->victim_may);
     pattern_fill(data, len, VICTIM, sequence);
     step_begin();
-    result = vrd_call(cap, data, len, reply, sizeof reply,
-                      operation->kept ? INT64_C(100000) : VRD_FOREVER);
+    result = operation->viewing ? call_viewing(cap, data, len)
+                                : call_once(operation, cap, data, len, reply);
     step_end();
     if (operation->kept) {
         support_require_equal(result, VRD_ERR_TIMEOUT);
         return 0;
     }
     support_require_equal(result, len);
-    support_require(memcmp(data, reply, len) == 0);
+    support_require(operation->viewing || memcmp(data, reply, len) == 0);
     return 0;
 }
 
@@ -266,6 +286,12 @@ static void test_bytes(void **state)
     kill_everywhere(&(struct operation){ WARM_COARSE, .len = 300 });
 }
 
+static void test_viewing(void **state)
+{
+    (void)state;
+    kill_everywhere(&(struct operation){ .warm = 6, .stride = 11, .len = 300, .viewing = true });
+}
+
 static void test_deadline(void **state)
 {
     (void)state;
@@ -306,6 +332,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST_TIMEOUT(test_inline_in_one_line, 120),
                      SUPPORT_TEST_TIMEOUT(test_inline_in_two_lines, 120),
                      SUPPORT_TEST_TIMEOUT(test_bytes, 120),
+                     SUPPORT_TEST_TIMEOUT(test_viewing, 120),
                      SUPPORT_TEST_TIMEOUT(test_deadline, 120),
                      SUPPORT_TEST_TIMEOUT(test_first_bytes_at_system_calls, 120),
                      SUPPORT_TEST_TIMEOUT(test_first_bytes, 120),

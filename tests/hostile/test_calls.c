@@ -202,21 +202,35 @@ static void test_wishes_of_every_kind(void **state)
 /* ---- a server that lies ------------------------------------------------------------------------------ */
 
 /* Calls until something else than a deadline ends it. */
-static ssize_t call_until_told(const struct owner *owner, void *reply, size_t size)
+static ssize_t call_until_told(const struct owner *owner, void *reply, size_t size,
+                               struct vrd_view *view)
 {
     ssize_t result = VRD_ERR_TIMEOUT;
 
     for (int i = 0; i < 12 && result == VRD_ERR_TIMEOUT; i++) {
-        result = vrd_call(owner->cap, "call", 4, reply, size, 200 * MILLISECOND);
+        result = view ? vrd_call_view(owner->cap, "call", 4, view, 200 * MILLISECOND)
+                      : vrd_call(owner->cap, "call", 4, reply, size, 200 * MILLISECOND);
         owner_memory(owner)->cursor = FIRST_CALL + (uint32_t)i;
     }
     return result;
 }
 
-/* What a call is told when its entry says that already. */
-static ssize_t answered_with(uint64_t word, const struct slot_bytes *bytes,
-                             const struct frame *attach, size_t attached)
+/* All of a view is there to be read. */
+static void view_read(struct vrd_view *view)
 {
+    unsigned sum = 0;
+
+    for (size_t i = 0; i < view->len; i++)
+        sum += ((const volatile uint8_t *)view->data)[i];
+    support_require(sum <= 255 * view->len);
+    support_require_equal(vrd_view_release(view), 0);
+}
+
+/* What a call is told when its entry says that already. */
+static ssize_t answered(uint64_t word, const struct slot_bytes *bytes, const struct frame *attach,
+                        size_t attached, bool viewing)
+{
+    struct vrd_view view;
     struct owner owner;
     struct segment buffer = { 0 };
     uint8_t reply[64];
@@ -239,7 +253,11 @@ static ssize_t answered_with(uint64_t word, const struct slot_bytes *bytes,
             memcpy(entry->head, bytes, sizeof *bytes);
         entry->word = word + (attach ? 1 : 0);
     }
-    result = call_until_told(&owner, reply, sizeof reply);
+    result = call_until_told(&owner, reply, sizeof reply, viewing ? &view : NULL);
+    if (result == 0 && viewing) {
+        result = (ssize_t)view.len;
+        view_read(&view);
+    }
     if (result == VRD_ERR_PEER_CORRUPT)
         support_require_equal(vrd_call(owner.cap, "", 0, NULL, 0, 0), VRD_ERR_PEER_CORRUPT);
     owner_deinit(&owner);
@@ -248,13 +266,26 @@ static ssize_t answered_with(uint64_t word, const struct slot_bytes *bytes,
     return result;
 }
 
+static ssize_t answered_with(uint64_t word, const struct slot_bytes *bytes,
+                             const struct frame *attach, size_t attached)
+{
+    return answered(word, bytes, attach, attached, false);
+}
+
+static ssize_t viewed_with(uint64_t word, const struct slot_bytes *bytes,
+                           const struct frame *attach, size_t attached)
+{
+    return answered(word, bytes, attach, attached, true);
+}
+
 static void test_answers_of_every_kind(void **state)
 {
     (void)state;
     for (unsigned kind = 0; kind < 256; kind++)
         for (size_t len = 0; len < 256; len += kind % 16 == SLOT_INLINE ? 1 : 51) {
             const unsigned plain = kind & ~(unsigned)SLOT_META;
-            const ssize_t result = answered_with(word_of(kind, len, FIRST_CALL), NULL, NULL, 0);
+            const bool viewing = (kind + len) % 2;
+            const ssize_t result = answered(word_of(kind, len, FIRST_CALL), NULL, NULL, 0, viewing);
 
             if (plain == SLOT_INLINE && len <= SLOT_INLINE_MAX)
                 support_require_equal(result, len);
@@ -294,9 +325,16 @@ static void test_buffers_that_reach_too_far(void **state)
     };
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const ssize_t fits = cases[i].result == VRD_ERR_MESSAGE_TOO_LARGE
+                                 ? (ssize_t)cases[i].bytes.len
+                                 : cases[i].result;
+
         support_require_equal(answered_with(word, &cases[i].bytes, &good, 4096), cases[i].result);
+        support_require_equal(viewed_with(word, &cases[i].bytes, &good, 4096), fits);
+    }
     support_require_equal(answered_with(word, &cases[0].bytes, NULL, 0), VRD_ERR_PEER_CORRUPT);
+    support_require_equal(viewed_with(word, &cases[0].bytes, NULL, 0), VRD_ERR_PEER_CORRUPT);
 }
 
 static void test_buffers_that_are_announced_wrong(void **state)
@@ -316,6 +354,48 @@ static void test_buffers_that_are_announced_wrong(void **state)
         support_require_equal(
             answered_with(word_of(SLOT_BYTES, 0, FIRST_CALL), &bytes, &wrong[i], 4096),
             VRD_ERR_PEER_CORRUPT);
+}
+
+/* While an answer is viewed, whatever the server says of its entry is about another. */
+static void test_the_entry_of_a_view(void **state)
+{
+    struct frame attach = { .type = FRAME_ATTACH, .extension = 1, .bytes = 4096, .count = 2 };
+    const struct slot_bytes bytes = { .len = 4096, .extension = 1 };
+    struct segment buffer, other;
+    struct vrd_view view;
+    struct owner owner;
+    struct slot *entry;
+    int fd, other_fd;
+
+    (void)state;
+    owner_linked_endpoint(&owner, SLOTS);
+    support_require_equal(vrd_call(owner.cap, "", 0, NULL, 0, 0), VRD_ERR_TIMEOUT);
+    support_require_equal(segment_create(4096, &buffer, &fd), 0);
+    memset(buffer.addr, 'b', 4096);
+    support_require_equal(segment_create(4096, &other, &other_fd), 0);
+    support_require_equal(raw_send_frame(owner.tether, &attach, &fd, 1), 0);
+    entry = &owner_memory(&owner)->replies[1];
+    memcpy(entry->head, &bytes, sizeof bytes);
+    entry->word = word_of(SLOT_BYTES, 0, FIRST_CALL + 1);
+    support_require_equal(call_until_told(&owner, NULL, 0, &view), 0);
+    for (uint32_t i = 2; i < REPLY_ENTRIES; i++) {
+        attach.extension++;
+        while (raw_send_frame(owner.tether, &attach, &other_fd, 1) < 0)
+            support_sleep_ms(1);
+        entry->word = word_of(SLOT_BYTES, 0, FIRST_CALL + 2);
+        support_require_equal(vrd_call(owner.cap, "", 0, NULL, 0, 0), VRD_ERR_TIMEOUT);
+        owner_memory(&owner)->cursor = FIRST_CALL + i;
+    }
+    support_require_equal(vrd_call(owner.cap, "", 0, NULL, 0, 0), VRD_ERR_ENDPOINT_BUSY);
+    support_require_equal(view.len, 4096);
+    for (size_t i = 0; i < view.len; i++)
+        support_require(((const char *)view.data)[i] == 'b');
+    owner_deinit(&owner);
+    view_read(&view);
+    segment_unmap(&buffer);
+    segment_unmap(&other);
+    fd_close(&fd);
+    fd_close(&other_fd);
 }
 
 /* A buffer for somebody who has never called. */
@@ -485,6 +565,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_answers_to_other_calls),
                      SUPPORT_TEST(test_buffers_that_reach_too_far),
                      SUPPORT_TEST(test_buffers_that_are_announced_wrong),
+                     SUPPORT_TEST(test_the_entry_of_a_view),
                      SUPPORT_TEST(test_buffer_before_any_call),
                      SUPPORT_TEST(test_a_flood_of_buffers),
                      SUPPORT_TEST(test_an_end_that_one_thread_finds),

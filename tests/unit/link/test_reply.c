@@ -156,6 +156,90 @@ static void all_entries_at_once_in_any_order(void **state)
     table_deinit();
 }
 
+/* Views are released in any order, and an entry is used again when its own is. */
+static void what_is_viewed_stays(void **state)
+{
+    uint8_t data[200];
+    uint32_t left = REPLY_ALL_FREE;
+    const void *views[REPLY_ENTRIES];
+    uint64_t seed = 6;
+
+    (void)state;
+    table_init();
+    for (uint32_t sequence = 1; sequence <= REPLY_ENTRIES; sequence++) {
+        struct ring_message in = { .wants_view = true };
+        const int entry = begin(sequence);
+
+        memset(data, (int)sequence, sizeof data);
+        answer(entry, sequence, (struct ring_message){ .data = data, .len = sizeof data });
+        assert_int_equal(reply_read(&table.r, entry, word_of(entry), &in, 0), 0);
+        assert_int_equal(in.view.len, sizeof data);
+        assert_int_equal(in.view.loan, entry);
+        views[entry] = in.view.data;
+        reply_view(&table.r, entry);
+    }
+    for (uint32_t sequence = 100; left != 0; sequence++) {
+        const int entry = (int)random_below(&seed, REPLY_ENTRIES);
+
+        if (!(left & 1U << entry))
+            continue;
+        left &= ~(1U << entry);
+        assert_int_equal(reply_pick(&table.r, sequence), -1);
+        memset(data, entry + 1, sizeof data);
+        assert_memory_equal(views[entry], data, sizeof data);
+        reply_release(&table.r, entry);
+        assert_int_equal(begin(sequence), entry);
+        answer(entry, sequence, (struct ring_message){ .data = data, .len = sizeof data });
+    }
+    table_deinit();
+}
+
+/* Those that are still viewed when all else is over. */
+static void views_outlive_the_table(void **state)
+{
+    static uint8_t data[200] = { 9 };
+
+    (void)state;
+    table_init();
+    for (uint32_t sequence = 1; sequence <= 2; sequence++) {
+        const int entry = begin(sequence);
+
+        answer(entry, sequence, (struct ring_message){ .data = data, .len = 200 });
+    }
+    reply_view(&table.r, 1);
+    reply_reader_deinit(&table.r);
+    assert_memory_equal(table.r.buffers[1].segment.addr, data, sizeof data);
+    assert_int_equal(table.r.buffers[0].segment.size, 0);
+    reply_reader_deinit_viewed(&table.r);
+    assert_int_equal(table.r.buffers[1].segment.size, 0);
+    reply_writer_deinit(&table.w);
+}
+
+static void an_answer_in_its_buffer_is_not_copied(void **state)
+{
+    const struct ring_message first = { .data = (uint8_t[200]){ 5 }, .len = 200 };
+    struct ring_message in = { .wants_view = true };
+    struct segment segment;
+    int entry;
+
+    (void)state;
+    table_init();
+    entry = begin(1);
+    answer(entry, 1, first);
+    reply_end(&table.r, entry);
+    entry = begin(2);
+    assert_true(reply_expect(&table.w, 0));
+    segment = reply_writer_take(&table.w, 0);
+    assert_false(reply_writer_fits(&table.w, 0, 1));
+    memset(segment.addr, 8, 200);
+    reply_writer_put_back(&table.w, 0, segment);
+    assert_true(reply_writer_fits(&table.w, 0, 200));
+    reply_write(&table.w, 0, 2, &(struct ring_message){ .data = segment.addr, .len = 200 });
+    assert_int_equal(reply_read(&table.r, entry, word_of(entry), &in, 0), 0);
+    assert_int_equal(((const uint8_t *)in.view.data)[199], 8);
+    table_deinit();
+}
+
 static void nobody_is_answered_by_none(void **state)
 {
     struct ring_message in = { 0 };
@@ -364,6 +448,9 @@ static void buffer_sizes_are_powers_of_two(void **state)
 SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(every_length_arrives),
                  SUPPORT_TEST(all_entries_at_once_in_any_order),
+                 SUPPORT_TEST(what_is_viewed_stays),
+                 SUPPORT_TEST(views_outlive_the_table),
+                 SUPPORT_TEST(an_answer_in_its_buffer_is_not_copied),
                  SUPPORT_TEST(nobody_is_answered_by_none),
                  SUPPORT_TEST(an_abandoned_entry_comes_back_when_answered),
                  SUPPORT_TEST(a_wish_is_for_one_call_only),
