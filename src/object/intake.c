@@ -116,7 +116,7 @@ static int intake_call(struct port *port, struct link *link, struct ring_message
 /* What came with a message: before the message, or never. */
 static int intake_carried(struct link *link, uint64_t id, struct carried **ret)
 {
-    bool starved = false;
+    bool starved = false, revoked;
     int r = 0;
 
     control_lock();
@@ -129,9 +129,12 @@ static int intake_carried(struct link *link, uint64_t id, struct carried **ret)
         return r;
     control_lock();
     *ret = carried_take(&link->carried, id);
+    revoked = link->revoked;
     control_unlock();
     if (*ret)
         return 0;
+    if (revoked) /* just now: the message is nobody's */
+        return VRD_ERR_CHANNEL_EMPTY;
     return starved ? VRD_ERR_OUT_OF_MEMORY : VRD_ERR_PEER_CORRUPT;
 }
 
@@ -331,6 +334,6 @@ int intake_discard(struct port *port)
     if (r == 0 && port->object == VRD_OBJECT_ENDPOINT && slot_caller(word) != 0)
         r = reply_refuse(link, slot_caller(word) - 1, link->ring.position);
     if (r < 0)
-        intake_retire(port, link, NOTICE_CORRUPT);
+        intake_retire(port, link, link->revoked ? link->revoked : NOTICE_CORRUPT);
     return 0;
 }

@@ -236,6 +236,7 @@ void link_revoke(struct link *link, enum notice_cause cause)
     __atomic_fetch_or(&link->ring.own->notice, (uint64_t)cause << 32, __ATOMIC_SEQ_CST);
     list_remove(&link->held);
     link->right = NULL;
+    carried_queue_deinit(&link->carried); /* nobody will ask for it, perhaps not for long, either */
     source_free(&link->exit);
 }
 

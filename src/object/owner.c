@@ -195,7 +195,7 @@ static int owner_frame(struct source *source, struct datagram *datagram)
     case FRAME_TRANSFER:
         if (!link || frame.count != 0)
             return VRD_ERR_PEER_CORRUPT;
-        return carried_arrived(&link->carried, &frame, datagram);
+        return link->revoked ? 0 : carried_arrived(&link->carried, &frame, datagram);
     case FRAME_CLOSE:
         if (source->closed) /* said once; more would only keep us busy */
             return VRD_ERR_PEER_CORRUPT;

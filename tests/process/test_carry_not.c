@@ -310,6 +310,33 @@ static void test_never_read(void **state)
 }
 
 /* What was sent before the sender closed is there to be read, with all that it carries. */
+/* What was revoked is never read, so what it carries is closed, though nobody receives any more. */
+static void revoked_on_its_way(unsigned pause_ms)
+{
+    const struct ends way = ends_new(4), ends = ends_new(4), later = ends_new(4);
+    const vrd_cap_t sender = sender_new(way.send);
+
+    EXPECT(vrd_send(sender, NULL, 0), 0);
+    EXPECT(vrd_receive(way.receive, NULL, 0), 0);
+    EXPECT(carry_one_try(sender, ends.send, VRD_FOREVER), 0);
+    support_sleep_ms(pause_ms);
+    EXPECT(vrd_cap_revoke(way.receive), 0);
+    EXPECT(vrd_receive_timed(ends.receive, NULL, 0, 5000 * MS), VRD_ERR_PEER_GONE);
+    EXPECT(carry_one_try(sender, later.send, 0), VRD_ERR_REVOKED);
+    expect_whole(&later);
+    EXPECT(vrd_cap_close(sender), 0);
+    EXPECT(vrd_cap_close(ends.receive), 0);
+    ends_close(&later);
+    ends_close(&way);
+}
+
+static void test_revoked_on_its_way(void **state)
+{
+    (void)state;
+    revoked_on_its_way(0);
+    revoked_on_its_way(20); /* mostly, what is carried has been taken off the socket by now */
+}
+
 static void test_sender_closed(void **state)
 {
     struct ends way = ends_new(4), ends[CAPS_MAX];
@@ -545,6 +572,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_plain_receives),
                      SUPPORT_TEST(test_discarded),
                      SUPPORT_TEST(test_never_read),
+                     SUPPORT_TEST(test_revoked_on_its_way),
                      SUPPORT_TEST(test_sender_closed),
                      SUPPORT_TEST(test_in_batches),
                      SUPPORT_TEST(test_on_its_way_already),

@@ -547,8 +547,7 @@ static void step_send(struct history *h)
         return;
     }
     if (cap->standing == STANDING_REVOKED) {
-        /* in one history of 150 or so, the end arrives before its cause: not understood yet */
-        REQUIRE(result == VRD_ERR_REVOKED || result == VRD_ERR_PEER_GONE);
+        REQUIRE_EQUAL(result, VRD_ERR_REVOKED);
         return;
     }
     if (cap->limit - cap->received == channel->slots) {
