@@ -137,6 +137,9 @@ static int send_try(struct port *port, struct ring_message *message)
     }
     if (r == VRD_ERR_CHANNEL_FULL && port->sender.state == SENDER_ANSWERED)
         r = sender_full(port);
+    if (r == VRD_ERR_PEER_GONE && port->sender.state != SENDER_NEW &&
+        port->sender.state != SENDER_ENDED)
+        return sender_broken(port);
     return r == VRD_ERR_PEER_CORRUPT && port->sender.state != SENDER_ENDED ? sender_corrupt(port)
                                                                            : r;
 }

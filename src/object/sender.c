@@ -447,6 +447,16 @@ int sender_full(struct port *port)
     return cause != NOTICE_NONE ? sender_lost(port, cause_error(cause)) : VRD_ERR_CHANNEL_FULL;
 }
 
+int sender_broken(struct port *port)
+{
+    const int root = port->sender.root;
+    int r = sender_adopt(port);
+
+    if (r == 0 && root >= 0 && socket_over(root))
+        r = cause_error(socket_cause(root));
+    return sender_lost(port, r < 0 ? r : VRD_ERR_PEER_GONE);
+}
+
 int sender_unanswered(struct port *port, uint32_t before)
 {
     int r = sender_adopt(port);

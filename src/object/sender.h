@@ -152,6 +152,9 @@ hot_inline uint64_t sender_notice_one(const struct ring_writer *w)
 /* There is no room: CHANNEL_FULL, or there never will be, and the link ends. */
 int sender_full(struct port *port);
 
+/* The tether takes no more: ends the link, and says why. */
+int sender_broken(struct port *port);
+
 /* Does what a notice calls for: rings; or ends the link and says why the receiver ended it. */
 int sender_heed(struct port *port, uint64_t notice);
 

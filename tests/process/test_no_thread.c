@@ -290,6 +290,7 @@ static int calls_child(void *arg)
 /* Calls, revoking and carrying: all that waits for an answer of some kind. */
 static int role_serves(struct support_role_args *args)
 {
+    static const uint8_t large[10000];
     uint8_t data[8192];
     struct vrd_message request = { .data = data, .size = sizeof data };
     vrd_cap_t endpoint, derived, reply;
@@ -314,6 +315,13 @@ static int role_serves(struct support_role_args *args)
     EXPECT(vrd_cap_revoke(endpoint), 0);
     EXPECT(vrd_send(derived, "y", 1), VRD_ERR_REVOKED);
     EXPECT(vrd_cap_close(derived), 0);
+    for (size_t len = 100; len <= sizeof large; len *= 100) { /* it has to be told of memory */
+        EXPECT(vrd_cap_derive(endpoint, VRD_RIGHT_SEND, &derived), 0);
+        EXPECT(vrd_send(derived, "x", 1), 0);
+        EXPECT(vrd_cap_revoke(endpoint), 0);
+        EXPECT(vrd_send(derived, large, len), VRD_ERR_REVOKED);
+        EXPECT(vrd_cap_close(derived), 0);
+    }
     EXPECT(vrd_cap_close(endpoint), 0);
     return end();
 }
