@@ -234,12 +234,12 @@ static int call_lending(struct vrd_loan *request, struct ring_message *in, size_
     if (!loan_valid(request) || loan_answers(request))
         return VRD_ERR_INVALID_ARGUMENT;
     out = loan_out(request);
-    port = gate_enter(request->cap, VRD_RIGHT_SEND, &r);
+    port = gate_enter_for(request->cap, GATE_SEND, &r);
     if (!port)
         return r;
     r = call_held(port, request->cap, &out, NULL, in, size, timeout_ns);
     if (!out.block)
-        loan_end(request);
+        loan_end(request, &out);
     return r;
 }
 

@@ -43,6 +43,11 @@ struct port *gate_enter(vrd_cap_t cap, uint32_t rights, int *ret_error)
     return NULL;
 }
 
+struct port *gate_enter_slow(vrd_cap_t cap, enum gate_use use, int *ret_error)
+{
+    return gate_enter(cap, use == GATE_SEND ? VRD_RIGHT_SEND : VRD_RIGHT_RECEIVE, ret_error);
+}
+
 struct port *gate_enter_reply(vrd_cap_t reply, struct pending_call **ret_call, int *ret_error)
 {
     struct handle *handle = handle_find(reply);

@@ -51,6 +51,20 @@ hot_inline void gate_leave_biased(struct pin_thread *self)
 }
 
 /*
+ * Takes the pin of the port that confers the right for a use; at once, if this thread used it last and has
+ * its bias. NULL: *ret_error says why. Leave with gate_leave.
+ */
+struct port *gate_enter_slow(vrd_cap_t cap, enum gate_use use, int *ret_error);
+
+hot_inline struct port *gate_enter_for(vrd_cap_t cap, enum gate_use use, int *ret_error)
+{
+    struct pin_thread *self = pin_self;
+    struct port *port = gate_last(self, cap, use);
+
+    return likely(port && gate_try(self, port, cap)) ? port : gate_enter_slow(cap, use, ret_error);
+}
+
+/*
  * Any of `rights` will do; with SEND alone, an endpoint's sending side is found. NULL: *ret_error
  * says why. Leave with gate_leave.
  */

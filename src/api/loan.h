@@ -25,8 +25,8 @@ int answer_back(struct vrd_loan *loan);
 /* The message that any other is to be. */
 struct ring_message loan_out(const struct vrd_loan *loan);
 
-/* Any other is over. */
-void loan_end(struct vrd_loan *loan);
+/* Any other is over, having been lent as `out`. */
+void loan_end(struct vrd_loan *loan, const struct ring_message *out);
 
 /* What came over `link` (NULL: as an answer), and was received with wants_view. */
 void view_in(struct vrd_view *view, const struct ring_message *in, const struct link *link);

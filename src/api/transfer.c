@@ -101,9 +101,13 @@ static int send_write(struct port *port, struct ring_message *message)
     }
     if (!lent || r == 0) /* what was lent is not the caller's any more */
         message->block = NULL;
-    if (r < 0)
-        return r;
-    return message->call != 0 ? send_called(port, message, before) : send_written(port, before);
+    if (r == 0)
+        r = message->call != 0 ? send_called(port, message, before) : send_written(port, before);
+    if (lent && r == 0) { /* else, if it is lent, it was so over a link that has ended */
+        lender_unhold(port->sender.lender);
+        message->lender = NULL;
+    }
+    return r;
 }
 
 /* No room for a loan: until something returns, or the cursor moves from where it is now. */

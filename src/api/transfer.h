@@ -31,7 +31,8 @@ int transfer_send(struct port *port, vrd_cap_t cap, struct ring_message *message
  * As transfer_send, but keeps the pin on success. If the message is a call (`call` is not 0), an
  * entry for the answer is picked (then `call` says which), also waiting for one; on success the call
  * has begun. If it `borrows`, nothing is sent, but `block` is to be written to. A
- * `block` that was to be lent is NULL once it is, also on failure.
+ * `block` that was to be lent is NULL once it is, also on failure; on success its lender is not held for
+ * it any more, and `lender` is NULL.
  */
 int transfer_send_keep(struct port *port, vrd_cap_t cap, struct ring_message *message,
                        int64_t timeout_ns);
@@ -64,6 +65,22 @@ static inline bool transfer_send_bytes(struct port *port, const void *data, size
            /* relaxed: as above */
            atomic_load_explicit(&port->attention, memory_order_relaxed) == 0 &&
            ring_write_bytes(&port->sender.ring, data, len, opcode, flags);
+}
+
+/* A piece to write to, on a link in good order that has lent before, and if there is room. */
+static inline struct heap_block *transfer_borrow(struct port *port, size_t size)
+{
+    struct lender *lender = port->sender.lender;
+    struct heap_block *block;
+
+    if (unlikely(!lender || size > port->max_message ||
+                 /* relaxed: as above */
+                 atomic_load_explicit(&port->attention, memory_order_relaxed) != 0))
+        return NULL;
+    block = loan_take(&lender->loans, size);
+    if (likely(block) && unlikely(++lender->taken >= LENDER_TIDY))
+        lender_tidy(port);
+    return block;
 }
 
 /* Does what the notice calls for and gives the pin back; for the end of a fast path. */

@@ -5,6 +5,7 @@
 #include <veridian/error.h>
 
 #include "base/arith.h"
+#include "base/macro.h"
 
 #define STEPS 8 /* bins to a doubling of the size */
 #define STEPS_SHIFT 3
@@ -166,6 +167,11 @@ static struct heap_block *heap_find(const struct heap *heap, uint64_t size)
     return NULL;
 }
 
+static struct heap_block **heap_park(struct heap *heap, uint64_t size)
+{
+    return &heap->parks[size / HEAP_GRAIN % HEAP_PARKS];
+}
+
 /* Where the last piece ended, if there is room. Out of its bin. */
 static struct heap_block *heap_rove(struct heap *heap, uint64_t size)
 {
@@ -198,14 +204,11 @@ static struct heap_block *heap_search(struct heap *heap, uint64_t size)
     return block;
 }
 
-struct heap_block *heap_take(struct heap *heap, uint64_t size)
+/* `size` is a multiple of HEAP_GRAIN. */
+static struct heap_block *heap_cut(struct heap *heap, uint64_t size)
 {
-    struct heap_block *block;
+    struct heap_block *block = heap_rove(heap, size);
 
-    if (size > heap->size)
-        return NULL;
-    size = size > 0 ? round_up(size, HEAP_GRAIN) : HEAP_GRAIN;
-    block = heap_rove(heap, size);
     if (!block)
         block = heap_search(heap, size);
     if (!block)
@@ -214,16 +217,12 @@ struct heap_block *heap_take(struct heap *heap, uint64_t size)
     heap->rover = block->after && !block->after->used ? block->after : NULL;
     heap->rover_at = block->offset + block->size;
     block->used = true;
-    block->extension->used += block->size;
-    block->extension->touched = true;
-    heap->used += block->size;
     return block;
 }
 
-void heap_give(struct heap *heap, struct heap_block *block)
+/* Makes a block that nobody has one with its free neighbours. */
+static void heap_join(struct heap *heap, struct heap_block *block)
 {
-    block->extension->used -= block->size;
-    heap->used -= block->size;
     if (block->after && !block->after->used) {
         block_unfile(heap, block->after);
         block_join(heap, block);
@@ -236,11 +235,77 @@ void heap_give(struct heap *heap, struct heap_block *block)
     block_file(heap, block);
 }
 
-bool heap_idle(const struct heap *heap, bool long_idle, uint32_t *ret_number)
+/* Nothing is parked any more. */
+static void heap_clear(struct heap *heap)
+{
+    for (size_t i = 0; i < HEAP_PARKS && heap->parked > 0; i++) {
+        struct heap_block *block = heap->parks[i];
+
+        heap->parks[i] = NULL;
+        for (struct heap_block *next; block; block = next) {
+            next = block->next;
+            heap->parked--;
+            heap_join(heap, block);
+        }
+    }
+}
+
+/* As heap_cut. */
+static __attribute__((noinline)) struct heap_block *heap_take_new(struct heap *heap, uint64_t size)
+{
+    struct heap_block *block = heap_cut(heap, size);
+
+    if (block || heap->parked == 0)
+        return block;
+    heap_clear(heap);
+    return heap_cut(heap, size);
+}
+
+struct heap_block *heap_take(struct heap *heap, uint64_t size)
+{
+    struct heap_block **park, *block;
+
+    if (unlikely(size > heap->size))
+        return NULL;
+    size = size > 0 ? round_up(size, HEAP_GRAIN) : HEAP_GRAIN;
+    park = heap_park(heap, size);
+    block = *park;
+    if (likely(block && block->size == size)) {
+        *park = block->next;
+        heap->parked--;
+    } else {
+        block = heap_take_new(heap, size);
+        if (!block)
+            return NULL;
+    }
+    block->extension->used += block->size;
+    block->extension->touched = true;
+    heap->used += block->size;
+    return block;
+}
+
+void heap_give(struct heap *heap, struct heap_block *block)
+{
+    struct heap_block **park = heap_park(heap, block->size);
+
+    block->extension->used -= block->size;
+    heap->used -= block->size;
+    if (unlikely(heap->parked == HEAP_PARKED_MAX || (*park && (*park)->size != block->size) ||
+                 !block->extension->touched)) { /* or it would never be idle */
+        heap_join(heap, block);
+        return;
+    }
+    block->next = *park;
+    *park = block;
+    heap->parked++;
+}
+
+bool heap_idle(struct heap *heap, bool long_idle, uint32_t *ret_number)
 {
     for (const struct heap_extension *e = heap->extensions; e; e = e->next) {
         if (e->used > 0 || (long_idle && e->touched))
             continue;
+        heap_clear(heap); /* who asks will forget it, and it has to be one block for that */
         *ret_number = e->number;
         return true;
     }
@@ -251,6 +316,7 @@ void heap_rest(struct heap *heap)
 {
     for (struct heap_extension *e = heap->extensions; e; e = e->next)
         e->touched = false;
+    heap_clear(heap);
     heap->rover = NULL; /* or it would never leave an extension that is too large */
 }
 

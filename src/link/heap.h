@@ -7,6 +7,9 @@
  * does not come back to what has just been read, whose lines the reader's cache still has. Else good
  * fit: free blocks lie in bins whose sizes differ by at most an eighth, and join their free neighbours
  * at once. Taking and giving are bounded, however large the heap is. One thread at a time.
+ *
+ * Before all that, a piece is looked for among those that were given back last and are just as large. They
+ * are parked: neither split nor joined, up to HEAP_PARKED_MAX of them, the last to come the first to go.
  */
 #pragma once
 
@@ -16,15 +19,18 @@
 
 #define HEAP_GRAIN 64 /* bytes: blocks are multiples of it and aligned to it */
 #define HEAP_BINS 512
+#define HEAP_PARKS 16       /* sizes, by grains modulo it */
+#define HEAP_PARKED_MAX 256 /* blocks of all sizes: as many as may be lent */
 
 /* Bytes of an extension, in use or free. */
 struct heap_block {
     uint64_t offset;
     uint64_t size;
     struct heap_extension *extension;
-    bool used;
+    bool used;                          /* or parked */
     struct heap_block *before, *after;  /* neighbours in the extension            */
-    struct heap_block *previous, *next; /* in its bin, while free; `next`: spare  */
+    struct heap_block *previous, *next; /* in its bin, while free; `next`: spare,  */
+                                        /* or parked                           */
 };
 
 struct heap_extension {
@@ -41,9 +47,11 @@ struct heap {
     uint64_t filled[HEAP_BINS / 64]; /* a bit for each bin that is not empty */
     struct heap_block *spare;        /* to be used again */
     struct heap_extension *extensions;
-    uint64_t size, used;      /* bytes, of all extensions */
-    struct heap_block *rover; /* a free block, in which or at whose start ... */
-    uint64_t rover_at;        /* ... the last piece ended; or NULL            */
+    uint64_t size, used;                  /* bytes, of all extensions */
+    struct heap_block *parks[HEAP_PARKS]; /* free, each one's all of one size; by `next` */
+    uint32_t parked;                      /* how many */
+    struct heap_block *rover;             /* a free block, in which or at whose start ... */
+    uint64_t rover_at;                    /* ... the last piece ended; or NULL            */
 };
 
 /* A heap of zeroes is empty, and needs no further preparation. */
@@ -57,7 +65,7 @@ struct heap_block *heap_take(struct heap *heap, uint64_t size);
 void heap_give(struct heap *heap, struct heap_block *block);
 
 /* Is there an extension of which nothing is in use, nor was since heap_rest (`long_idle`)? Which? */
-bool heap_idle(const struct heap *heap, bool long_idle, uint32_t *ret_number);
+bool heap_idle(struct heap *heap, bool long_idle, uint32_t *ret_number);
 void heap_rest(struct heap *heap);
 
 /* Forgets an extension of which nothing is in use. */

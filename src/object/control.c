@@ -90,12 +90,14 @@ int control_ready(void)
 {
     int state = FRESH;
 
+    if (likely(pin_thread_known())) /* it got its record here, in this process */
+        return 0;
     pthread_once(&once, control_once);
     if (unlikely(!epoch))
         return VRD_ERR_OUT_OF_MEMORY;
     /* acquire: pairs with the release below */
     if (likely(atomic_load_explicit(&epoch->state, memory_order_acquire) == READY))
-        return pin_thread_known() || pin_thread_register() ? 0 : VRD_ERR_OUT_OF_MEMORY;
+        return pin_thread_register() ? 0 : VRD_ERR_OUT_OF_MEMORY;
     if (atomic_compare_exchange_strong(&epoch->state, &state, IN_PROGRESS)) {
         bool served = control_setup();
 

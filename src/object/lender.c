@@ -23,7 +23,6 @@
 #define EXTENSION_MAX (UINT64_C(64) << 20)  /* unless for a piece that is larger */
 #define EXTENSION_PIECES 4                  /* of the size asked for, as long as they are small */
 #define EXTENSION_SPARE (UINT64_C(8) << 20) /* the last one is kept, if it is no larger than this */
-#define TIDY 1024                           /* pieces taken between two looks for idle ones */
 
 static struct lender *lender_new(struct sender *s)
 {
@@ -33,7 +32,7 @@ static struct lender *lender_new(struct sender *s)
         return NULL;
     atomic_init(&lender->held, 1);
     lender->pid = control_pid();
-    lender->number = lender->taken = 0;
+    lender->number = lender->taken = lender->lent = 0;
     loan_writer_init(&lender->loans);
     if (s->peer.addr)
         loan_writer_answered(&lender->loans, s->peer.addr);
@@ -43,13 +42,22 @@ static struct lender *lender_new(struct sender *s)
 void lender_let_go(struct lender *lender)
 {
     /* acq_rel: what the others wrote is written before it is unmapped */
-    if (!lender || atomic_fetch_sub_explicit(&lender->held, 1, memory_order_acq_rel) != 1)
+    if (atomic_fetch_sub_explicit(&lender->held, 1, memory_order_acq_rel) != 1)
         return;
     if (lender->pid == control_pid())
         loan_writer_deinit(&lender->loans);
     else
         loan_writer_forget(&lender->loans);
     free(lender);
+}
+
+void lender_leave(struct lender *lender)
+{
+    if (!lender)
+        return;
+    /* relaxed: who lets go of it without a pin has seen with the pin that the link is over */
+    atomic_fetch_add_explicit(&lender->held, lender->lent, memory_order_relaxed);
+    lender_let_go(lender);
 }
 
 /* Gives an extension back of which nothing is in use. 0 or VRD_ERR_*. */
@@ -64,15 +72,12 @@ static int lender_shrink(struct port *port, uint32_t number)
     return 0;
 }
 
-/* Now and then: gives back what nothing was taken from since the last time. */
-static void lender_tidy(struct port *port)
+void lender_tidy(struct port *port)
 {
     struct lender *lender = port->sender.lender;
     struct heap *heap = &lender->loans.heap;
     uint32_t number;
 
-    if (++lender->taken < TIDY)
-        return;
     lender->taken = 0;
     loan_reclaim(&lender->loans);
     while ((heap->extensions->next || heap->size > EXTENSION_SPARE) &&
@@ -157,7 +162,8 @@ int lender_take(struct port *port, uint64_t size, struct heap_block **ret)
         if (!block)
             return VRD_ERR_OUT_OF_MEMORY;
     }
-    lender_tidy(port);
+    if (++s->lender->taken >= LENDER_TIDY)
+        lender_tidy(port);
     *ret = block;
     return 0;
 }

@@ -16,13 +16,14 @@
 struct port;
 
 struct lender {
-    atomic_uint held; /* by the link, and by each loan that the application has */
-    pid_t pid;        /* whose it is; a forked child has a copy                 */
+    atomic_uint held; /* by the link; once that is over, by each loan that was `lent` */
+    pid_t pid;        /* whose it is; a forked child has a copy                       */
 
     /* with the pin of the port whose link it belongs to */
     struct loan_writer loans;
     uint32_t number; /* of the extension attached last        */
     uint32_t taken;  /* pieces, since idle ones were looked for */
+    uint32_t lent;   /* pieces that the application has         */
 };
 
 /* All with the pin held, except where said. */
@@ -32,6 +33,11 @@ struct lender {
  * as senders do will see it change) or another VRD_ERR_*.
  */
 int lender_take(struct port *port, uint64_t size, struct heap_block **ret);
+
+/* Now and then, when LENDER_TIDY pieces were taken: gives back what nothing was taken from since the last time. */
+void lender_tidy(struct port *port);
+
+#define LENDER_TIDY 16384
 
 /* From here on a message is copied to the heap, once, rather than through the byte ring. */
 #define LENDER_COPY_FROM 4097
@@ -50,11 +56,19 @@ static inline void *lender_data(const struct lender *lender, const struct heap_b
     return loan_data(&lender->loans, block);
 }
 
+/* The application has a piece of it, or no more. */
 static inline void lender_hold(struct lender *lender)
 {
-    /* relaxed: the link holds it, too */
-    atomic_fetch_add_explicit(&lender->held, 1, memory_order_relaxed);
+    lender->lent++;
 }
 
-/* Without a pin. The last one unmaps and frees it. NULL is fine. */
+static inline void lender_unhold(struct lender *lender)
+{
+    lender->lent--;
+}
+
+/* The link is over: what the application still has is let go of without a pin. NULL is fine. */
+void lender_leave(struct lender *lender);
+
+/* After lender_leave, by each who holds it; without a pin. The last one unmaps and frees it. */
 void lender_let_go(struct lender *lender);

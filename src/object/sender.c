@@ -154,7 +154,7 @@ static void sender_unlink(struct port *port, enum notice_cause cause)
     segment_unmap(&s->answer);
     segment_unmap(&s->peer);
     ring_writer_deinit(&s->ring);
-    lender_let_go(s->lender);
+    lender_leave(s->lender);
     s->lender = NULL;
     s->ended = s->corrupt = false;
     s->cause = NOTICE_NONE;
@@ -567,7 +567,7 @@ void sender_after_fork(struct port *port)
 
     calls_free(s);
     ring_writer_forget(&s->ring);
-    lender_let_go(s->lender);
+    lender_leave(s->lender);
     s->lender = NULL;
     segment_unmap(&s->answer);
     segment_unmap(&s->peer);

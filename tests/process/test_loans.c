@@ -289,7 +289,7 @@ static void test_extensions_come_and_go(void **state)
     }
     support_snapshot_take(&after);
     support_require(after.mappings > before.mappings);
-    for (uint32_t i = 0; i < 3000; i++) {
+    for (uint32_t i = 0; i < 40000; i++) {
         lend(ends.send, (struct number){ 10, i }, 100);
         view = view_of(ends.receive, (struct number){ 10, i }, 100);
         release(&view);

@@ -141,6 +141,40 @@ static void does_not_fray(void **state)
     heap_deinit(&heap);
 }
 
+/* What was given back is taken again as it is, but stands in nobody's way. */
+static void keeps_what_was_given_back_last(void **state)
+{
+    const uint64_t size = 64 * HEAP_GRAIN;
+    struct heap heap = { 0 };
+    struct heap_block *blocks[64];
+    uint32_t number = 0;
+
+    (void)state;
+    assert_int_equal(heap_extend(&heap, 1, size), 0);
+    for (size_t i = 0; i < 64; i++) {
+        blocks[i] = heap_take(&heap, HEAP_GRAIN);
+        assert_non_null(blocks[i]);
+    }
+    heap_give(&heap, blocks[5]);
+    heap_give(&heap, blocks[9]);
+    assert_int_equal(heap.used, 62 * HEAP_GRAIN);
+    assert_ptr_equal(heap_take(&heap, HEAP_GRAIN), blocks[9]);
+    assert_ptr_equal(heap_take(&heap, HEAP_GRAIN), blocks[5]);
+    assert_null(heap_take(&heap, HEAP_GRAIN));
+    for (size_t i = 0; i < 64; i++)
+        heap_give(&heap, blocks[i]);
+    blocks[0] = heap_take(&heap, size); /* all of them in one */
+    assert_non_null(blocks[0]);
+    assert_false(heap_idle(&heap, false, &number));
+    heap_give(&heap, blocks[0]);
+    blocks[0] = heap_take(&heap, HEAP_GRAIN);
+    heap_give(&heap, blocks[0]);
+    assert_true(heap_idle(&heap, false, &number));
+    heap_shrink(&heap, number);
+    assert_null(heap_take(&heap, HEAP_GRAIN));
+    heap_deinit(&heap);
+}
+
 static void gives_whole_idle_extensions_back(void **state)
 {
     struct heap heap = { 0 };
@@ -195,6 +229,7 @@ static void refuses_sizes_that_would_wrap(void **state)
 SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(gives_no_grain_to_two_and_joins_all_again),
                  SUPPORT_TEST(does_not_fray),
+                 SUPPORT_TEST(keeps_what_was_given_back_last),
                  SUPPORT_TEST(gives_whole_idle_extensions_back),
                  SUPPORT_TEST(refuses_sizes_that_would_wrap),
                  { 0 },
