@@ -27,7 +27,7 @@ function(veridian_test_wishes source)
   foreach(wish ${wishes})
     if(wish MATCHES "^timeout=([0-9]+)$")
       set(timeout ${CMAKE_MATCH_1})
-    elseif(wish MATCHES "^no-(asan|tsan)$")
+    elseif(wish MATCHES "^no-(asan|tsan|uring)$")
       list(APPEND labels ${wish})
     elseif(wish STREQUAL "serial")
       set(serial ON)
@@ -67,4 +67,15 @@ function(veridian_add_test source)
     TIMEOUT ${ret_timeout}
     RUN_SERIAL ${ret_serial}
     ENVIRONMENT "${VERIDIAN_TEST_ENVIRONMENT}")
+
+  # Whatever has to do with the reactor once more, over the loop that is not the first choice.
+  if(VERIDIAN_URING_FOUND AND NOT VERIDIAN_SANITIZE AND NOT "no-uring" IN_LIST ret_labels AND
+     folder MATCHES "^(process|threads|guide|property)$")
+    add_test(NAME ${name}_over_io_uring COMMAND ${name})
+    set_tests_properties(${name}_over_io_uring PROPERTIES
+      LABELS "io_uring;${ret_labels}"
+      TIMEOUT ${ret_timeout}
+      RUN_SERIAL ${ret_serial}
+      ENVIRONMENT "${VERIDIAN_TEST_ENVIRONMENT};VERIDIAN_TEST_LOOP=io_uring")
+  endif()
 endfunction()

@@ -12,7 +12,8 @@
  *   an event that another thread asked for: seen once that thread has run, against at once
  *
  * The fourth breaks the promise that a death is seen, the fifth is a change to the program that uses
- * us. Nothing but a poll is asked of the loop, so there is nothing that io_uring could win back.
+ * us. Nothing but a poll is asked of the loop, so there is nothing that io_uring could win back. The tests
+ * run over both all the same, but for those that are about how soon a death is seen.
  */
 #include "os/loop.h"
 

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* Grants by process number: they arrive at the inbox of the other, and are taken back from here. */
+/*
+ * Grants by process number: they arrive at the inbox of the other, and are taken back from here. Over io_uring
+ * the inbox of a process that was killed may be live for a while, see src/os/loop.c.
+ *
+ * ctest: no-uring
+ */
 #include "channels.h"
 
 #include <stdio.h>

@@ -3,7 +3,7 @@
  * No-thread mode: the essentials of channels, endpoints, names, descriptors and sets in programs that
  * have the one thread they started with, over each of the two loops.
  *
- * ctest: timeout=240
+ * ctest: timeout=240 no-uring
  */
 #include "endpoints.h"
 #include "process/tasks.h"

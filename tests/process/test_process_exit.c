@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* The ends of other processes: they are told, once for each; and sending one away while it lives. */
+/*
+ * The ends of other processes: they are told, once for each; and sending one away while it lives. Over
+ * io_uring they may be told late, see src/os/loop.c.
+ *
+ * ctest: no-uring
+ */
 #include "channels.h"
 
 #include <poll.h>

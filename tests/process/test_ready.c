@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Readiness outside of calls: descriptors of capabilities in poll and epoll, the function for
- * schedulers, and sets to wait for.
+ * schedulers, and sets to wait for. (The program uses epoll itself; without it: test_no_thread.)
+ *
+ * ctest: no-uring
  */
 #include "channels.h"
 

@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
 
 /* One test as cmocka sees it: the initial state of its CMUnitTest. */
 struct running_test {
@@ -117,6 +119,17 @@ static bool warm_up(const struct support_suite *suite)
     return error == 0;
 }
 
+/* The loop that the environment names, in place of the library's own choice; for children, too. */
+static void loop_choose(void)
+{
+    const char *loop = getenv("VERIDIAN_TEST_LOOP");
+
+    if (loop && strcmp(loop, "io_uring") == 0)
+        support_refuse_syscall(SYS_epoll_create1, EPERM);
+    if (loop && strcmp(loop, "epoll") == 0)
+        support_refuse_syscall(SYS_io_uring_setup, EPERM);
+}
+
 int support_main(int argc, char **argv, const struct support_suite *suite)
 {
     if (role_wanted(argc, argv))
@@ -125,6 +138,7 @@ int support_main(int argc, char **argv, const struct support_suite *suite)
     setvbuf(stdout, NULL, _IOLBF, 0);
     failure_runner_is_this_thread();
     watchdog_start();
+    loop_choose();
     if (!warm_up(suite))
         return EXIT_FAILURE;
     if (argc > 1)

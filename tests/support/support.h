@@ -43,9 +43,13 @@
  * How ctest runs a file is said in the file, in a comment line that starts with "ctest:" followed
  * by any of
  *     no-asan  no-tsan     cannot run under that sanitizer (ptrace, fork beside threads, ...)
+ *     no-uring             is not to run once more over io_uring, see VERIDIAN_TEST_LOOP below
  *     serial               runs alone, for tests that need all CPUs
  *     timeout=SECONDS      for the whole file; default 120, several times that under a sanitizer
  * Files of a test folder that are not named test_*.c are linked into every test of the folder.
+ *
+ * VERIDIAN_TEST_LOOP, in the environment, is the loop that the reactor is to have, epoll or io_uring: the
+ * kernel refuses the other one. ctest runs process, threads, guide and property tests over both.
  */
 #ifndef SUPPORT_SUPPORT_H
 #define SUPPORT_SUPPORT_H
