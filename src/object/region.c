@@ -819,8 +819,9 @@ static int region_renewed(struct port *port, const struct frame *frame, struct d
     struct region_memory *memory = &region->memory;
     int r;
 
-    if (region->mode != VRD_REGION_PUBLISHED || region_copies(region) ||
-        frame->bytes != memory->size || frame->extension <= region->generation)
+    if (region->lost != NOTICE_NONE || region->mode != VRD_REGION_PUBLISHED ||
+        region_copies(region) || frame->bytes != memory->size ||
+        frame->extension <= region->generation)
         return VRD_ERR_PEER_CORRUPT;
     r = region_memory_check(datagram->fds[0], memory->size, memory->shift, memory->seal);
     if (r == 0 && region->addr)

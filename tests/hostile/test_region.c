@@ -254,6 +254,35 @@ static void wrong_news_end_it_without_a_fault(void **state)
     close(open_one);
 }
 
+/* A maker that takes the right back and sends new memory all the same. */
+static void what_is_lost_stays_lost(void **state)
+{
+    const struct frame good = greeting(VRD_REGION_PUBLISHED, VRD_RIGHT_READ);
+    const struct frame close_frame = { .type = FRAME_CLOSE };
+    const struct frame renewed = { .type = FRAME_ATTACH, .extension = 1, .bytes = SIZE };
+    const int fd = memfd(SIZE, SEALS_SIZE | F_SEAL_FUTURE_WRITE), other = memfd(SIZE, 0);
+    const volatile uint8_t *bytes;
+    vrd_cap_t cap;
+    void *addr;
+    size_t size;
+    int far;
+
+    (void)state;
+    assert_int_equal(pwrite(other, "new", 3, 0), 3);
+    assert_int_equal(fcntl(other, F_ADD_SEALS, SEALS_SIZE | F_SEAL_FUTURE_WRITE), 0);
+    assert_int_equal(offer(&good, &fd, 1, &cap, &far), 0);
+    bytes = map(cap);
+    assert_int_equal(raw_send_frame(far, &close_frame, NULL, 0), 0);
+    assert_int_equal(raw_send_frame(far, &renewed, &other, 1), 0);
+    assert_int_equal(vrd_region_map(cap, VRD_RIGHT_READ, &addr, &size), VRD_ERR_REVOKED);
+    for (size_t i = 0; i < SIZE; i++)
+        assert_int_equal(bytes[i], 0);
+    assert_int_equal(vrd_cap_close(cap), 0);
+    close(far);
+    close(fd);
+    close(other);
+}
+
 static void memory_of_no_snapshot_is_ever_replaced(void **state)
 {
     const struct frame snapshot = greeting(VRD_REGION_SNAPSHOT, VRD_RIGHT_READ);
@@ -457,6 +486,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(a_right_to_write_wants_a_descriptor_for_it),
                      SUPPORT_TEST(what_its_maker_does_to_shared_memory_faults_nobody),
                      SUPPORT_TEST(wrong_news_end_it_without_a_fault),
+                     SUPPORT_TEST(what_is_lost_stays_lost),
                      SUPPORT_TEST(memory_of_no_snapshot_is_ever_replaced),
                      SUPPORT_TEST(who_asks_for_what_it_may_not_is_cut_off),
                      SUPPORT_TEST(bytes_that_are_no_frame_end_it),
