@@ -562,6 +562,59 @@ static void a_child_has_none_of_its_parents_names(void **state)
     EXPECT(vrd_cap_close(receive), 0);
 }
 
+/* Descriptors of segments that this process has open. */
+static size_t segments_open(void)
+{
+    char path[32], target[64];
+    size_t n = 0;
+
+    for (int fd = 0; fd < 1024; fd++) {
+        ssize_t len;
+
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        len = readlink(path, target, sizeof target - 1);
+        target[len > 0 ? len : 0] = '\0';
+        n += strncmp(target, "/memfd:veridian", 15) == 0;
+    }
+    return n;
+}
+
+static int has_no_segments(void *arg)
+{
+    struct ends ends;
+
+    (void)arg;
+    support_require(segments_open() > 0); /* as the parent left it */
+    ends = ends_new(4);                   /* the first use of the library */
+    EXPECT(segments_open(), 0);
+    numbered_send(ends.send, 1, 0, 8); /* and it makes segments of its own */
+    numbered_receive(ends.receive, 1, 0, 8);
+    ends_close(&ends);
+    return 0;
+}
+
+/* A publisher keeps segments ready for those who connect: a child has none of them. */
+static void a_child_has_none_of_its_parents_segments(void **state)
+{
+    vrd_cap_t send, receive;
+    int tries = 0;
+
+    (void)state;
+    support_runtime_dir();
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    EXPECT(vrd_publish(send, "ready", NULL), 0);
+    support_wait_exit(client_start("ready", "first"), 0);
+    receive_text(receive, "first");
+    while (segments_open() < 2 && tries++ < 500)
+        support_sleep_ms(10);
+    support_wait_exit(support_child(has_no_segments, NULL), 0);
+    support_wait_exit(client_start("ready", "as before"), 0);
+    receive_text(receive, "as before");
+    EXPECT(vrd_unpublish("ready"), 0);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+}
+
 static void a_name_whose_owner_is_gone_goes_too(void **state)
 {
     vrd_cap_t send, receive, cap;
@@ -627,6 +680,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(the_publisher_need_not_be_the_owner),
                      SUPPORT_TEST(visitors_with_bad_manners),
                      SUPPORT_TEST(a_child_has_none_of_its_parents_names),
+                     SUPPORT_TEST(a_child_has_none_of_its_parents_segments),
                      SUPPORT_TEST(a_name_whose_owner_is_gone_goes_too),
                      SUPPORT_TEST(refused_by_role),
                      { 0 },
