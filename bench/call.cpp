@@ -67,6 +67,25 @@ void fan_in(Settings settings, Results &results)
     run_contest(contest, settings, results);
 }
 
+#ifdef BENCH_HAVE_NNG
+// The last one, and with one fork: see NngRequest.
+void beside_nng(Settings settings, Results &results)
+{
+    constexpr size_t SIZE = 64;
+    settings.set_ups = 1;
+    Contest contest;
+    contest.prefix = "call_nng/" + std::to_string(SIZE);
+    contest.round = round_of;
+    contest.competitors = [] {
+        Transports list;
+        add<CallTransport<SIZE>>(list);
+        add<NngRequest<SIZE>>(list);
+        return list;
+    };
+    run_contest(contest, settings, results);
+}
+#endif
+
 } // namespace
 } // namespace bench
 
@@ -81,5 +100,8 @@ int main(int argc, char **argv)
     call<1024>(settings, results);
     call<65536>(settings, results);
     fan_in(settings, results);
+#ifdef BENCH_HAVE_NNG
+    beside_nng(settings, results);
+#endif
     return results.report();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Request and reply of ZeroMQ, over its fastest transport between two processes of one machine. The
-// sockets are made after the fork, since the library has threads. (nng cannot stand beside it: it
-// refuses to run in the child of a process that has ever used it.)
+// Request and reply of ZeroMQ and of nng, over their fastest transports between two processes of one
+// machine. The sockets are made after the fork, since the libraries have threads. nng refuses to run in
+// the child of a process that has ever used it: its contest has to be the last that forks.
 #pragma once
 
 #include <unistd.h>
@@ -12,6 +12,11 @@
 
 #ifdef BENCH_HAVE_ZEROMQ
 #include <zmq.h>
+#endif
+#ifdef BENCH_HAVE_NNG
+#include <nng/nng.h>
+#include <nng/protocol/reqrep0/rep.h>
+#include <nng/protocol/reqrep0/req.h>
 #endif
 
 namespace bench {
@@ -75,6 +80,60 @@ template <size_t N> class ZeromqRequest : public TransportLoops<ZeromqRequest<N>
 
     std::string address_;
     void *context_ = nullptr, *socket_ = nullptr;
+};
+#endif
+
+#ifdef BENCH_HAVE_NNG
+template <size_t N> class NngRequest : public TransportLoops<NngRequest<N>, N> {
+  public:
+    NngRequest() : address_(request_address("abstract://", "nng", this))
+    {
+    }
+    ~NngRequest() override
+    {
+        if (opened_)
+            nng_close(socket_);
+    }
+    std::string name() const override
+    {
+        return "nng";
+    }
+    void enter_parent() override
+    {
+        opened("nng_req0_open", nng_req0_open(&socket_));
+        // the other side may not listen yet: it is tried again
+        succeed("nng_dial", nng_dial(socket_, address_.c_str(), nullptr, NNG_FLAG_NONBLOCK));
+    }
+    void enter_child() override
+    {
+        opened("nng_rep0_open", nng_rep0_open(&socket_));
+        succeed("nng_listen", nng_listen(socket_, address_.c_str(), nullptr, 0));
+    }
+    void send(Direction, const Message<N> *message)
+    {
+        succeed("nng_send", nng_send(socket_, const_cast<Message<N> *>(message), N, 0));
+    }
+    void receive(Direction, Message<N> *message)
+    {
+        size_t size = N;
+        succeed("nng_recv", nng_recv(socket_, message, &size, 0));
+    }
+
+  private:
+    static void succeed(const char *what, int error)
+    {
+        if (error != 0)
+            throw std::runtime_error(std::string(what) + ": " + nng_strerror(error));
+    }
+    void opened(const char *what, int error)
+    {
+        succeed(what, error);
+        opened_ = true;
+    }
+
+    std::string address_;
+    nng_socket socket_ = NNG_SOCKET_INITIALIZER;
+    bool opened_ = false;
 };
 #endif
 
