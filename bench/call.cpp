@@ -45,7 +45,7 @@ size_t most_clients()
         setrlimit(RLIMIT_NOFILE, &limit);
     }
     getrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur / 5; // two descriptors a client, and as many again of the others
+    return limit.rlim_cur * 4 / 7; // a descriptor a client, and some of the others
 }
 
 void fan_in(Settings settings, Results &results)
@@ -59,7 +59,7 @@ void fan_in(Settings settings, Results &results)
     contest.round = round_of;
     contest.competitors = [most] {
         Transports list;
-        for (size_t clients : { 1, 100, 1000, 4000, 10000 })
+        for (size_t clients : { 1, 100, 1000, 10000 })
             if (clients <= most)
                 add<CallTransport<SIZE>>(list, clients);
         return list;

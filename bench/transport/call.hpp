@@ -4,8 +4,10 @@
 
 #include <unistd.h>
 
+#include <utility>
 #include <vector>
 
+#include "transport/kernel.hpp"
 #include "transport/veridian.hpp"
 
 namespace bench {
@@ -13,7 +15,7 @@ namespace bench {
 // The right to call, as many times as there are clients: each with a link of its own.
 class Service {
   public:
-    Service(size_t clients, size_t message_size) : invitations_(clients), clients_(clients)
+    Service(size_t clients, size_t message_size) : clients_(clients)
     {
         vrd_channel_options options = {};
         options.max_message_size = message_size;
@@ -26,31 +28,29 @@ class Service {
         for (vrd_cap_t client : clients_)
             if (client != VRD_CAP_NONE)
                 vrd_cap_close(client);
-        for (int fd : invitations_)
-            if (fd >= 0)
-                close(fd);
+        close_fd(invitation_);
     }
     // Before the fork.
     void invite()
     {
-        for (int &fd : invitations_)
-            checked("vrd_cap_export", vrd_cap_export(service_, VRD_RIGHT_SEND, &fd));
+        checked("vrd_cap_export",
+                vrd_cap_export(service_, VRD_RIGHT_SEND | VRD_RIGHT_GRANT, &invitation_));
     }
     // In the client's process: all call once.
     void enter_clients()
     {
         close_service();
+        checked("vrd_cap_import", vrd_cap_import(std::exchange(invitation_, -1), &clients_[0]));
         for (size_t i = 0; i < clients_.size(); i++) {
-            checked("vrd_cap_import", vrd_cap_import(invitations_[i], &clients_[i]));
-            invitations_[i] = -1;
+            if (i > 0)
+                clients_[i] = derived(clients_[0]);
             checked("vrd_call", vrd_call(clients_[i], "", 0, nullptr, 0, VRD_FOREVER));
         }
     }
     // In the server's process.
     void enter_server()
     {
-        for (int &fd : invitations_)
-            close(fd), fd = -1;
+        close_fd(invitation_);
         for (size_t i = 0; i < clients_.size(); i++) {
             vrd_message request = {};
             vrd_cap_t reply;
@@ -76,7 +76,7 @@ class Service {
     }
 
     vrd_cap_t service_ = VRD_CAP_NONE;
-    std::vector<int> invitations_;
+    int invitation_ = -1;
     std::vector<vrd_cap_t> clients_;
 };
 

@@ -2,6 +2,7 @@
 // This library, as any program uses it: public functions, capability checked at every call.
 #pragma once
 
+#include <sched.h>
 #include <veridian/ipc.h>
 
 #include "transport/transport.hpp"
@@ -13,6 +14,17 @@ template <class Result> Result checked(const char *what, Result result)
     if (result >= 0)
         return result;
     throw std::runtime_error(std::string(what) + ": " + vrd_error_name(static_cast<int>(result)));
+}
+
+// The right to send once more, with a link of its own from its first use on.
+inline vrd_cap_t derived(vrd_cap_t from)
+{
+    vrd_cap_t cap;
+    int result;
+    while ((result = vrd_cap_derive(from, VRD_RIGHT_SEND, &cap)) == VRD_ERR_QUOTA_EXCEEDED)
+        sched_yield(); // the owner has yet to look at the last ones
+    checked("vrd_cap_derive", result);
+    return cap;
 }
 
 // A channel each way; after the fork each process closes the ends that it does not use.

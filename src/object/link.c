@@ -72,11 +72,9 @@ static int link_watch(struct link *link, struct port *port, struct datagram *dat
         link->ended = true;
     if (pidfd < 0) /* where the kernel has none, the tether has to do */
         return 0;
-    link->exit = source_new(port, SOURCE_LINK_EXIT, pidfd);
-    if (!link->exit)
-        return VRD_ERR_OUT_OF_MEMORY;
-    link->exit->link = link;
-    return source_watch(link->exit);
+    link->life.port = port;
+    link->life.link = link;
+    return life_watch(&link->life, datagram->pid, pidfd);
 }
 
 /* The tether: one that came with the HELLO, or the socket over which that came. Takes it. 0 or VRD_ERR_*. */
@@ -158,7 +156,7 @@ static void link_close_sources(struct link *link, bool keep_tether)
         link->tether = NULL;
     }
     source_free(&link->tether);
-    source_free(&link->exit);
+    life_unwatch(&link->life);
 }
 
 static void link_release(struct link *link)
@@ -224,7 +222,7 @@ void link_bill(struct link *link, struct account *account)
     link_charge(link, LINK_MAPPINGS, link->ring.peer_segment.size + link->ring.own_segment.size);
     if (link->tether && !link->tether->account) /* else it was, when it came */
         source_bill(link->tether, account);
-    source_bill(link->exit, account);
+    life_bill(&link->life, account);
 }
 
 void link_revoke(struct link *link, enum notice_cause cause)
@@ -237,7 +235,7 @@ void link_revoke(struct link *link, enum notice_cause cause)
     list_remove(&link->held);
     link->right = NULL;
     carried_queue_deinit(&link->carried); /* nobody will ask for it, perhaps not for long, either */
-    source_free(&link->exit);
+    life_unwatch(&link->life);
 }
 
 void link_forget(struct link *link)

@@ -11,6 +11,7 @@
 #include "base/list.h"
 #include "link/reply.h"
 #include "object/carried.h"
+#include "object/life.h"
 
 struct account;
 struct borrower;
@@ -21,7 +22,7 @@ struct port;
 struct source;
 
 #define LINK_MAPPINGS 2    /* its segments; byte rings come on top */
-#define LINK_DESCRIPTORS 2 /* its tether, and the process at the other end */
+#define LINK_DESCRIPTORS 2 /* its tether, and the process, if this is its first */
 
 enum link_state {
     LINK_NEW,     /* posted, not yet adopted                                             */
@@ -49,7 +50,7 @@ struct link {
     struct list posted; /* in the receiver's `posted` */
     struct list all;    /* in the receiver's `links` */
     struct source *tether;
-    struct source *exit;
+    struct life_watch life;                           /* of the process at the other end */
     struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
     uint32_t n_inbox;
     struct borrower *borrower; /* of what the sender lends; NULL before the first extension */

@@ -284,10 +284,7 @@ static void owner_drained(struct source *source, int r)
             link->ended = true;
             link->corrupt |= r == VRD_ERR_PEER_CORRUPT;
             link->starved |= r != VRD_ERR_PEER_CORRUPT && r != VRD_ERR_PEER_GONE;
-            if (source == link->tether)
-                link->tether = NULL;
-            else
-                link->exit = NULL;
+            link->tether = NULL;
         }
         source_free(&source);
     }
@@ -342,6 +339,12 @@ static void owner_revoke_asked(struct source *asking)
     owner_revoked(right);
 }
 
+void owner_process_gone(struct port *port, struct link *link)
+{
+    link->ended = true;
+    receiver_post(port, link);
+}
+
 int owner_sender_gone(struct port *port, pid_t pid)
 {
     int n = 0;
@@ -352,18 +355,18 @@ int owner_sender_gone(struct port *port, pid_t pid)
         if (link->source.pid != pid)
             continue;
         n++;
-        if (link->exit && fd_readable(link->exit->fd)) /* not a new process with an old number */
-            owner_drained(link->exit, VRD_ERR_PEER_GONE);
+        if (life_over(&link->life)) { /* not a new process with an old number */
+            life_unwatch(&link->life);
+            owner_process_gone(port, link);
+        }
     }
     return n;
 }
 
 void owner_source_ready(struct source *source)
 {
-    int r = VRD_ERR_PEER_GONE;
+    int r = owner_drain(source);
 
-    if (source->kind != SOURCE_LINK_EXIT)
-        r = owner_drain(source);
     if (source->revoke != 0)
         owner_revoke_asked(source);
     owner_drained(source, r);

@@ -11,6 +11,7 @@
 
 struct account;
 struct frame;
+struct link;
 struct node;
 struct port;
 struct source;
@@ -33,6 +34,9 @@ int owner_drain(struct source *source);
 
 /* Reads what waits in the sockets that confer `right`, but for one (or NULL). */
 void owner_read_all(struct node *right, const struct source *but);
+
+/* The process at the other end of `link` has ended. */
+void owner_process_gone(struct port *port, struct link *link);
 
 /* Links with process `pid` get no more messages. How many? */
 int owner_sender_gone(struct port *port, pid_t pid);

@@ -7,6 +7,7 @@
 #include "base/list.h"
 #include "object/callback.h"
 #include "object/control.h"
+#include "object/life.h"
 #include "object/owner.h"
 #include "object/port.h"
 #include "object/reactor.h"
@@ -115,11 +116,10 @@ static int port_mark(struct port *port, pid_t pid)
 
 static int port_bury(struct port *port, pid_t pid)
 {
-    const struct source *exit = port->kind == PORT_SENDER ? port->sender.owner_exit : NULL;
-
     if (port->kind == PORT_RECEIVER)
         return owner_sender_gone(port, pid);
-    return exit && fd_readable(exit->fd) ? sender_owner_gone(port, pid) : 0;
+    return port->kind == PORT_SENDER && life_over(&port->sender.life) ? sender_owner_gone(port, pid)
+                                                                      : 0;
 }
 
 static int port_cleanup(struct port *port, pid_t pid)

@@ -150,7 +150,7 @@ static void sender_unlink(struct port *port, enum notice_cause cause)
             frame_send(s->tether->fd, &frame, NULL, 0);
     }
     source_free(&s->tether);
-    source_free(&s->owner_exit);
+    life_unwatch(&s->life);
     segment_unmap(&s->answer);
     segment_unmap(&s->peer);
     ring_writer_deinit(&s->ring);
@@ -580,7 +580,7 @@ void sender_after_fork(struct port *port)
     if (fd_identity(s->inherited) != s->identity)
         s->inherited = -1;
     source_free(&s->tether);
-    source_free(&s->owner_exit);
+    life_unwatch(&s->life);
     s->ended = s->corrupt = false;
     s->owner = 0;
     s->put_off = 0;
@@ -609,8 +609,8 @@ static int sender_welcome(struct source *source, struct datagram *datagram)
     if (pidfd <
         0) /* gone already: the tether tells; or the kernel does not say: the tether has to do */
         return 0;
-    s->owner_exit = source_new(source->port, SOURCE_OWNER_EXIT, pidfd);
-    return s->owner_exit ? source_watch(s->owner_exit) : VRD_ERR_OUT_OF_MEMORY;
+    s->life.port = source->port;
+    return life_watch(&s->life, s->owner, pidfd);
 }
 
 /* The owner has ended the link, and says why, in case that there is no notice yet to say it. */
@@ -672,7 +672,7 @@ int sender_owner_gone(struct port *port, pid_t pid)
     if (s->owner != pid)
         return 0;
     s->ended = true;
-    source_free(&s->owner_exit);
+    life_unwatch(&s->life);
     sender_note_loss(port);
     port_post(port);
     return 1;
@@ -684,10 +684,6 @@ void sender_source_ready(struct source *source)
     struct sender *s = &port->sender;
     int r;
 
-    if (source->kind == SOURCE_OWNER_EXIT) {
-        sender_owner_gone(port, s->owner);
-        return;
-    }
     r = source_drain(source, sender_frame);
     if (r < 0) {
         s->ended = true;

@@ -11,6 +11,7 @@
 
 #include "link/ring.h"
 #include "object/carried.h"
+#include "object/life.h"
 
 struct calls;
 struct frame;
@@ -47,7 +48,7 @@ struct sender {
 
     /* with the control lock */
     struct source *tether;
-    struct source *owner_exit;
+    struct life_watch life; /* of `owner` */
     pid_t owner;
     struct segment answer; /* of a WELCOME that the pin's holder has not taken over yet       */
     bool ended;            /* hang-up or exit */

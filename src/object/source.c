@@ -11,6 +11,7 @@
 #include "cap/account.h"
 #include "cap/node.h"
 #include "object/control.h"
+#include "object/life.h"
 #include "object/name.h"
 #include "object/owner.h"
 #include "object/peer.h"
@@ -222,9 +223,8 @@ bool sources_after_fork(void)
     }
     /* One pidfd, or one timer, looks like another on older kernels: they went with the sockets. */
     for (size_t fd = 0; lost && fd < sources_size; fd++)
-        if (sources[fd] &&
-            (sources[fd]->kind == SOURCE_LINK_EXIT || sources[fd]->kind == SOURCE_OWNER_EXIT ||
-             sources[fd]->kind == SOURCE_PEER || sources[fd]->kind == SOURCE_TIMER))
+        if (sources[fd] && (sources[fd]->kind == SOURCE_LIFE || sources[fd]->kind == SOURCE_PEER ||
+                            sources[fd]->kind == SOURCE_TIMER))
             source_lose(sources[fd]);
     return lost;
 }
@@ -272,7 +272,6 @@ void reactor_dispatch(uint64_t token)
         return;
     switch (source->kind) {
     case SOURCE_TETHER:
-    case SOURCE_OWNER_EXIT:
         sender_source_ready(source);
         break;
     case SOURCE_LISTENER:
@@ -285,6 +284,9 @@ void reactor_dispatch(uint64_t token)
         break;
     case SOURCE_ANSWER:
         relay_source_ready(source);
+        break;
+    case SOURCE_LIFE:
+        life_source_ready(source);
         break;
     case SOURCE_PEER:
         peer_source_ready(source);

@@ -14,6 +14,7 @@
 
 struct account;
 struct datagram;
+struct life;
 struct link;
 struct name;
 struct node;
@@ -26,10 +27,9 @@ enum source_kind {
     SOURCE_INVITATION, /* receiver: an invitation not yet used                      */
     SOURCE_DERIVED,    /* receiver: the same, kept by the process that derived it   */
     SOURCE_LINK,       /* receiver: the tether of a link                            */
-    SOURCE_LINK_EXIT,  /* receiver: the process at the other end of a link          */
     SOURCE_TETHER,     /* sender: the tether of its link                            */
-    SOURCE_OWNER_EXIT, /* sender: the process at the other end                      */
     SOURCE_LISTENER,   /* name: where others connect                                */
+    SOURCE_LIFE,       /* process: one that we have links with                      */
     SOURCE_PEER,       /* process: one that we have had a link with                 */
     SOURCE_TIMER,      /* when second looks are due                                 */
     SOURCE_NAME,       /* name: the socket of the right that it hands on            */
@@ -59,6 +59,7 @@ struct source {
     struct port *port;
     struct link *link;
     struct name *name;
+    struct life *life;
     struct peer *peer;
     struct relay *relay;
     struct node *right;      /* what it confers on those who hold the other end; or NULL */

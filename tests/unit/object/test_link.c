@@ -8,8 +8,10 @@
 
 #include "object/control.h"
 #include "object/link.h"
+#include "object/reactor.h"
 #include "object/source.h"
 #include "os/fd.h"
+#include "os/process.h"
 
 static struct port *port;
 static vrd_cap_t cap;
@@ -112,7 +114,7 @@ static void a_hello_is_welcomed(void **state)
         assert_ptr_equal(link->tether->right, &port->receiver.tree);
         assert_ptr_equal(link->tether->link, link);
         assert_true(link->tether->watched);
-        assert_null(link->exit); /* nobody watches himself */
+        assert_null(link->life.life); /* nobody watches himself */
         assert_false(link->ended);
         link_free(link, NOTICE_CLOSED, false);
         segment_unmap(&answer);
@@ -272,7 +274,7 @@ static void a_sender_that_is_dead_is_drained(void **state)
     hello.datagram.pid = child;
     link = link_of(&hello);
     assert_true(link->ended);
-    assert_null(link->exit);
+    assert_null(link->life.life);
     link_free(link, NOTICE_CLOSED, false);
     hello_deinit(&hello);
 }
@@ -299,14 +301,117 @@ static void the_exit_of_a_living_sender_is_watched(void **state)
     hello.datagram.pid = child;
     link = link_of(&hello);
     assert_false(link->ended);
-    assert_non_null(link->exit);
-    assert_true(link->exit->watched);
-    assert_int_equal(link->exit->kind, SOURCE_LINK_EXIT);
+    assert_non_null(link->life.life);
+    assert_false(life_over(&link->life));
     link_free(link, NOTICE_CLOSED, false);
     hello_deinit(&hello);
     support_gate_open(&gate);
     support_wait_exit(child, 0);
     support_gate_deinit(&gate);
+}
+
+/* Another process, until the gate opens. */
+static pid_t child_new(struct support_gate *gate)
+{
+    pid_t child;
+
+    support_gate_init(gate);
+    control_unlock();
+    child = support_child(child_stays, gate);
+    control_lock();
+    return child;
+}
+
+static void child_end(pid_t child, struct support_gate *gate)
+{
+    support_gate_open(gate);
+    support_wait_exit(child, 0);
+    support_gate_deinit(gate);
+}
+
+static struct link *link_with(struct hello *hello, pid_t pid, int pidfd)
+{
+    hello_init(hello, 4);
+    hello->datagram.pid = pid;
+    hello->datagram.pidfd = pidfd;
+    return link_of(hello);
+}
+
+static void see_who_ended(void)
+{
+    control_unlock();
+    reactor_poll();
+    control_lock();
+}
+
+#define SHARED 5
+
+static void links_with_one_process_share_its_descriptor(void **state)
+{
+    struct hello hello[SHARED];
+    struct link *links[SHARED];
+    struct support_gate gate;
+    pid_t child = child_new(&gate);
+    size_t fds = 0;
+
+    (void)state;
+    for (int i = 0; i < SHARED; i++) {
+        links[i] = link_with(&hello[i], child, i % 2 ? process_open(child) : -1);
+        if (i == 0)
+            fds = support_count_fds();
+        assert_ptr_equal(links[i]->life.life, links[0]->life.life);
+    }
+    /* a tether with both its ends here, and a segment that goes with the hello */
+    assert_int_equal(support_count_fds(), fds + (SHARED - 1) * 3);
+    link_free(links[0], NOTICE_CLOSED, false); /* who came first may go first */
+    see_who_ended();
+    assert_false(links[1]->ended);
+    child_end(child, &gate);
+    see_who_ended();
+    for (int i = 1; i < SHARED; i++) {
+        assert_true(links[i]->ended);
+        assert_null(links[i]->life.life);
+        link_free(links[i], NOTICE_CLOSED, false);
+    }
+    for (int i = 0; i < SHARED; i++)
+        hello_deinit(&hello[i]);
+}
+
+/* Processes that are not there at the same time may have the same number. */
+static void a_number_used_again_is_another_process(void **state)
+{
+    struct hello hello[3];
+    struct link *first, *dead, *next;
+    struct support_gate gates[3];
+    pid_t children[3];
+    int pidfds[3];
+
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        children[i] = child_new(&gates[i]);
+        pidfds[i] = process_open(children[i]);
+        support_require(pidfds[i] >= 0);
+    }
+    first = link_with(&hello[0], children[0], pidfds[0]);
+    child_end(children[1], &gates[1]);
+    dead = link_with(&hello[1], children[0], pidfds[1]);
+    assert_ptr_not_equal(dead->life.life, first->life.life);
+    child_end(children[0], &gates[0]);
+    next = link_with(&hello[2], children[0], pidfds[2]);
+    assert_ptr_not_equal(next->life.life, first->life.life);
+    assert_ptr_not_equal(next->life.life, dead->life.life);
+    see_who_ended();
+    assert_true(first->ended);
+    assert_true(dead->ended);
+    assert_false(next->ended);
+    child_end(children[2], &gates[2]);
+    see_who_ended();
+    assert_true(next->ended);
+    link_free(first, NOTICE_CLOSED, false);
+    link_free(dead, NOTICE_CLOSED, false);
+    link_free(next, NOTICE_CLOSED, false);
+    for (int i = 0; i < 3; i++)
+        hello_deinit(&hello[i]);
 }
 
 /* --- byte rings ------------------------------------------------------------------------------------------- */
@@ -442,6 +547,8 @@ SUPPORT_MAIN(.tests =
                      LINK_TEST(a_tether_that_is_shut_is_drained),
                      LINK_TEST(a_sender_that_is_dead_is_drained),
                      LINK_TEST(the_exit_of_a_living_sender_is_watched),
+                     LINK_TEST(links_with_one_process_share_its_descriptor),
+                     LINK_TEST(a_number_used_again_is_another_process),
                      LINK_TEST(byte_rings_wait_to_be_adopted),
                      LINK_TEST(a_wrong_number_spoils_all_that_follow),
                      LINK_TEST(arming_names_the_position_and_is_counted_once),

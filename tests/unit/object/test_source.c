@@ -95,7 +95,7 @@ static void any_number_will_do(void **state)
         struct source *source;
 
         assert_true(high >= numbers[i]);
-        source = source_new(port, SOURCE_LINK_EXIT, high);
+        source = source_new(port, SOURCE_PEER, high);
         assert_non_null(source);
         assert_int_equal(source_watch(source), 0);
         assert_int_equal(source_watch(source), 0); /* again and again */
@@ -108,7 +108,7 @@ static void any_number_will_do(void **state)
 static void what_cannot_be_watched_is_an_error(void **state)
 {
     struct source *source =
-        source_new(port, SOURCE_LINK_EXIT, open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+        source_new(port, SOURCE_PEER, open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
 
     (void)state;
     assert_non_null(source);
