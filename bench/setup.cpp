@@ -252,6 +252,10 @@ class Holder {
         waitpid(pid_, nullptr, 0);
     }
     Holder(const Holder &) = delete;
+    pid_t pid() const
+    {
+        return pid_;
+    }
 
   private:
     static void hold(int fd, size_t n, bool used)
@@ -286,6 +290,20 @@ void revoke(benchmark::State &state, bool used)
         const Holder holder(ends, static_cast<size_t>(state.range(0)), used);
         const auto begin = std::chrono::steady_clock::now();
         checked("vrd_cap_revoke", vrd_cap_revoke(ends.receiver));
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+        state.SetIterationTime(took.count());
+    }
+}
+
+// The same by whose they are.
+void revoke_process(benchmark::State &state)
+{
+    raise_descriptor_limit();
+    for (auto _ : state) {
+        Ends ends;
+        const Holder holder(ends, static_cast<size_t>(state.range(0)), true);
+        const auto begin = std::chrono::steady_clock::now();
+        checked("vrd_process_cleanup", vrd_process_cleanup(holder.pid()));
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
         state.SetIterationTime(took.count());
     }
@@ -476,7 +494,12 @@ BENCHMARK_CAPTURE(revoke, unused, false)
     ->UseManualTime();
 BENCHMARK_CAPTURE(revoke, used, true)
     ->Name("setup/revoke_used/veridian")
-    ->Arg(3000)
+    ->Arg(10000)
+    ->Iterations(3)
+    ->UseManualTime();
+BENCHMARK(revoke_process)
+    ->Name("setup/revoke_process/veridian")
+    ->Arg(10000)
     ->Iterations(3)
     ->UseManualTime();
 BENCHMARK(socketpairs_close)

@@ -182,38 +182,38 @@ void revoke_below(struct port *port, struct node *top, bool too)
     port_post(port); /* also where only unused sockets went: there may be nobody left to wait for */
 }
 
-static struct link *revoke_find(struct port *port, pid_t pid)
+/* The link, what it is tied with, and the right that it was made with. */
+static void revoke_whole(struct port *port, struct link *link)
 {
-    list_foreach(node, &port->receiver.links) {
-        struct link *link = list_entry(node, struct link, all);
+    struct source *tether = link->tether;
+    struct node *right = link->right;
+    bool own = right && right->parent; /* the root is not only that process's */
 
-        if (link->source.pid == pid && !link->revoked)
-            return link;
+    if (own)
+        right->doomed = true; /* not freed while we are at it */
+    revoke_link(port, link, NOTICE_POLICY);
+    if (tether)
+        revoke_source(tether, NOTICE_POLICY);
+    if (own) {
+        revoke_node(port, right, NOTICE_POLICY);
+        right->doomed = false;
+        node_settle(right);
     }
-    return NULL;
 }
 
 int revoke_process(struct port *port, pid_t pid)
 {
-    struct link *link;
+    struct list *links = &port->receiver.links;
     int n = 0;
 
     at_once = AT_ONCE;
-    while ((link = revoke_find(port, pid))) {
-        struct source *tether = link->tether;
-        struct node *right = link->right;
-        bool own = right && right->parent; /* the root is not only that process's */
+    /* What is read on the way may add links, at the end. None leaves: that takes the pin. */
+    for (struct list *node = links->next; node != links; node = node->next) {
+        struct link *link = list_entry(node, struct link, all);
 
-        if (own)
-            right->doomed = true; /* not freed while we are at it */
-        revoke_link(port, link, NOTICE_POLICY);
-        if (tether)
-            revoke_source(tether, NOTICE_POLICY);
-        if (own) {
-            revoke_node(port, right, NOTICE_POLICY);
-            right->doomed = false;
-            node_settle(right);
-        }
+        if (link->source.pid != pid || link->revoked)
+            continue;
+        revoke_whole(port, link);
         n++;
     }
     return n;
