@@ -14,6 +14,8 @@ set_property(CACHE VERIDIAN_WITH_URING PROPERTY STRINGS AUTO ON OFF)
 set(VERIDIAN_WITH_NUMA AUTO CACHE STRING
   "Memory from a given NUMA node: ON, AUTO (where libnuma is found), OFF")
 set_property(CACHE VERIDIAN_WITH_NUMA PROPERTY STRINGS AUTO ON OFF)
+option(VERIDIAN_WITH_JEMALLOC
+  "A heap of jemalloc's, in processes that run on it; nothing is linked for that" ON)
 set(VERIDIAN_SANITIZE "" CACHE STRING "Sanitizers: address (with undefined), thread, or empty")
 set_property(CACHE VERIDIAN_SANITIZE PROPERTY STRINGS "" address thread)
 

@@ -79,3 +79,17 @@ function(veridian_add_test source)
       ENVIRONMENT "${VERIDIAN_TEST_ENVIRONMENT};VERIDIAN_TEST_LOOP=io_uring")
   endif()
 endfunction()
+
+# veridian_test_on_jemalloc(<library> <test>...): runs them once more, as <test>_on_jemalloc.
+function(veridian_test_on_jemalloc library)
+  foreach(name ${ARGN})
+    get_test_property(${name} TIMEOUT timeout)
+    get_test_property(${name} RUN_SERIAL serial)
+    add_test(NAME ${name}_on_jemalloc COMMAND ${name})
+    set_tests_properties(${name}_on_jemalloc PROPERTIES
+      LABELS jemalloc
+      TIMEOUT ${timeout}
+      RUN_SERIAL ${serial}
+      ENVIRONMENT "${VERIDIAN_TEST_ENVIRONMENT};LD_PRELOAD=${library};VERIDIAN_HEAP=jemalloc")
+  endforeach()
+endfunction()

@@ -11,7 +11,8 @@
  * The memory is the sender's: it alone is billed, and each of a channel's senders has its own. It grows
  * with what is needed, up to the channel's `max_bytes`; what has long been idle is given back in
  * pieces. A sender may have 256 messages lent at a time. A view that is held keeps its own room and
- * number, and stops nothing else.
+ * number, and stops nothing else. In a process that runs on jemalloc 5.3 and has VERIDIAN_HEAP=jemalloc in its
+ * environment, jemalloc says where in it a piece is.
  *
  * While it is viewed, the receiver cannot be harmed by the memory, whatever happens to the sender; but
  * a hostile sender can change what it says, as often as it likes. A receiver that does not trust the

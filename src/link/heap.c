@@ -6,6 +6,7 @@
 
 #include "base/arith.h"
 #include "base/macro.h"
+#include "link/heap_jemalloc.h"
 
 #define STEPS 8 /* bins to a doubling of the size */
 #define STEPS_SHIFT 3
@@ -99,7 +100,19 @@ static void block_join(struct heap *heap, struct heap_block *block)
     block_free(heap, rest);
 }
 
+void heap_use_jemalloc(struct heap *heap)
+{
+    heap->jemalloc = heap_jemalloc_new();
+}
+
 void heap_deinit(struct heap *heap)
+{
+    if (heap->jemalloc)
+        heap_jemalloc_free(heap->jemalloc);
+    heap_forget(heap);
+}
+
+void heap_forget(struct heap *heap)
 {
     while (heap->extensions) {
         struct heap_extension *extension = heap->extensions;
@@ -118,22 +131,40 @@ void heap_deinit(struct heap *heap)
     *heap = (struct heap){ 0 };
 }
 
-int heap_extend(struct heap *heap, uint32_t number, uint64_t size)
+/* What is free in a new one; NULL: nothing, for want of memory. */
+static struct heap_block *extension_block(struct heap *heap, struct heap_extension *extension)
+{
+    struct heap_block *block = block_new(heap);
+
+    if (!block)
+        return NULL;
+    *block = (struct heap_block){ .size = extension->size, .extension = extension };
+    block_file(heap, block);
+    return block;
+}
+
+int heap_extend(struct heap *heap, uint32_t number, void *addr, uint64_t size)
 {
     struct heap_extension *extension = malloc(sizeof(*extension));
-    struct heap_block *block = extension ? block_new(heap) : NULL;
+    bool ready;
 
-    if (!block) {
+    if (!extension)
+        return VRD_ERR_OUT_OF_MEMORY;
+    *extension = (struct heap_extension){
+        .number = number, .addr = addr, .size = size, .next = heap->extensions
+    };
+    if (heap->jemalloc) {
+        ready = heap_jemalloc_extend(heap->jemalloc, extension) == 0;
+    } else {
+        extension->first = extension_block(heap, extension);
+        ready = extension->first != NULL;
+    }
+    if (!ready) {
         free(extension);
         return VRD_ERR_OUT_OF_MEMORY;
     }
-    *extension = (struct heap_extension){
-        .number = number, .size = size, .first = block, .next = heap->extensions
-    };
-    *block = (struct heap_block){ .size = size, .extension = extension };
     heap->extensions = extension;
     heap->size += size;
-    block_file(heap, block);
     return 0;
 }
 
@@ -261,35 +292,55 @@ static __attribute__((noinline)) struct heap_block *heap_take_new(struct heap *h
     return heap_cut(heap, size);
 }
 
-struct heap_block *heap_take(struct heap *heap, uint64_t size)
+/* With the size in grains. */
+static struct heap_block *heap_take_jemalloc(struct heap *heap, uint64_t size)
 {
-    struct heap_block **park, *block;
+    struct heap_block *block = block_new(heap);
+    struct heap_extension *extension;
 
-    if (unlikely(size > heap->size))
+    if (!block)
         return NULL;
-    size = size > 0 ? round_up(size, HEAP_GRAIN) : HEAP_GRAIN;
-    park = heap_park(heap, size);
-    block = *park;
-    if (likely(block && block->size == size)) {
-        *park = block->next;
-        heap->parked--;
-    } else {
-        block = heap_take_new(heap, size);
-        if (!block)
-            return NULL;
+    *block = (struct heap_block){ .used = true };
+    if (!heap_jemalloc_take(heap->jemalloc, size, block)) {
+        block_free(heap, block);
+        return NULL;
     }
-    block->extension->used += block->size;
-    block->extension->touched = true;
-    heap->used += block->size;
+    extension = block->extension;
+    block->after = extension->first;
+    if (block->after)
+        block->after->before = block;
+    extension->first = block;
     return block;
 }
 
-void heap_give(struct heap *heap, struct heap_block *block)
+static void heap_give_jemalloc(struct heap *heap, struct heap_block *block)
+{
+    heap_jemalloc_give(heap->jemalloc, block);
+    if (block->after)
+        block->after->before = block->before;
+    if (block->before)
+        block->before->after = block->after;
+    else
+        block->extension->first = block->after;
+    block_free(heap, block);
+}
+
+/* With the size in grains. One that is parked, or a new one. */
+static inline struct heap_block *heap_take_own(struct heap *heap, uint64_t size)
+{
+    struct heap_block **park = heap_park(heap, size), *block = *park;
+
+    if (unlikely(!block || block->size != size))
+        return heap_take_new(heap, size);
+    *park = block->next;
+    heap->parked--;
+    return block;
+}
+
+static inline void heap_give_own(struct heap *heap, struct heap_block *block)
 {
     struct heap_block **park = heap_park(heap, block->size);
 
-    block->extension->used -= block->size;
-    heap->used -= block->size;
     if (unlikely(heap->parked == HEAP_PARKED_MAX || (*park && (*park)->size != block->size) ||
                  !block->extension->touched)) { /* or it would never be idle */
         heap_join(heap, block);
@@ -300,11 +351,42 @@ void heap_give(struct heap *heap, struct heap_block *block)
     heap->parked++;
 }
 
+struct heap_block *heap_take(struct heap *heap, uint64_t size)
+{
+    struct heap_block *block;
+
+    if (unlikely(size > heap->size))
+        return NULL;
+    size = size > 0 ? round_up(size, HEAP_GRAIN) : HEAP_GRAIN;
+    block = unlikely(heap->jemalloc) ? heap_take_jemalloc(heap, size) : heap_take_own(heap, size);
+    if (unlikely(!block))
+        return NULL;
+    block->extension->used += block->size;
+    block->extension->touched = true;
+    heap->used += block->size;
+    return block;
+}
+
+void heap_give(struct heap *heap, struct heap_block *block)
+{
+    block->extension->used -= block->size;
+    heap->used -= block->size;
+    if (unlikely(heap->jemalloc))
+        heap_give_jemalloc(heap, block);
+    else
+        heap_give_own(heap, block);
+}
+
 bool heap_idle(struct heap *heap, bool long_idle, uint32_t *ret_number)
 {
     for (const struct heap_extension *e = heap->extensions; e; e = e->next) {
         if (e->used > 0 || (long_idle && e->touched))
             continue;
+        if (heap->jemalloc) {
+            heap_jemalloc_purge(heap->jemalloc);
+            if (!heap_jemalloc_has_none(e))
+                continue;
+        }
         heap_clear(heap); /* who asks will forget it, and it has to be one block for that */
         *ret_number = e->number;
         return true;
@@ -330,9 +412,13 @@ void heap_shrink(struct heap *heap, uint32_t number)
     extension = *at;
     *at = extension->next;
     heap->size -= extension->size;
-    if (heap->rover == extension->first)
-        heap->rover = NULL;
-    block_unfile(heap, extension->first);
-    block_free(heap, extension->first);
+    if (heap->jemalloc) {
+        heap_jemalloc_shrink(heap->jemalloc, extension);
+    } else {
+        if (heap->rover == extension->first)
+            heap->rover = NULL;
+        block_unfile(heap, extension->first);
+        block_free(heap, extension->first);
+    }
     free(extension);
 }

@@ -10,6 +10,8 @@
  *
  * Before all that, a piece is looked for among those that were given back last and are just as large. They
  * are parked: neither split nor joined, up to HEAP_PARKED_MAX of them, the last to come the first to go.
+ *
+ * Or else jemalloc has the pieces (heap_jemalloc.h), which then has the say where they are.
  */
 #pragma once
 
@@ -28,6 +30,7 @@ struct heap_block {
     uint64_t size;
     struct heap_extension *extension;
     bool used;                          /* or parked */
+    bool run;                           /* jemalloc: a run of pages, past it */
     struct heap_block *before, *after;  /* neighbours in the extension            */
     struct heap_block *previous, *next; /* in its bin, while free; `next`: spare,  */
                                         /* or parked                           */
@@ -35,10 +38,12 @@ struct heap_block {
 
 struct heap_extension {
     uint32_t number; /* the caller's name for it */
+    void *addr;
     uint64_t size;
-    uint64_t used; /* bytes */
-    bool touched;  /* something was taken from it since heap_rest */
-    struct heap_block *first;
+    uint64_t used;            /* bytes */
+    bool touched;             /* something was taken from it since heap_rest */
+    struct heap_block *first; /* jemalloc: of those in use; NULL: none */
+    struct heap_pages *pages; /* jemalloc: those that are in use */
     struct heap_extension *next;
 };
 
@@ -52,13 +57,20 @@ struct heap {
     uint32_t parked;                      /* how many */
     struct heap_block *rover;             /* a free block, in which or at whose start ... */
     uint64_t rover_at;                    /* ... the last piece ended; or NULL            */
+    struct heap_jemalloc *jemalloc;       /* NULL: the heap of this file */
 };
 
 /* A heap of zeroes is empty, and needs no further preparation. */
 void heap_deinit(struct heap *heap);
 
-/* `size` bytes more, a multiple of HEAP_GRAIN. 0 or VRD_ERR_OUT_OF_MEMORY. */
-int heap_extend(struct heap *heap, uint32_t number, uint64_t size);
+/* An empty one has its pieces from jemalloc from now on, if that can be. */
+void heap_use_jemalloc(struct heap *heap);
+
+/* In a forked child, where jemalloc's arena is left as it is: heap_deinit. */
+void heap_forget(struct heap *heap);
+
+/* `size` bytes more at `addr`, a multiple of HEAP_GRAIN (jemalloc: of pages). 0 or VRD_ERR_OUT_OF_MEMORY. */
+int heap_extend(struct heap *heap, uint32_t number, void *addr, uint64_t size);
 
 /* At least `size` bytes. NULL: no free block is large enough, or none was found soon. */
 struct heap_block *heap_take(struct heap *heap, uint64_t size);

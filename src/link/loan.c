@@ -17,15 +17,16 @@ void loan_writer_init(struct loan_writer *w)
 
 void loan_writer_forget(struct loan_writer *w)
 {
-    heap_deinit(&w->heap);
+    heap_forget(&w->heap);
     loan_writer_init(w);
 }
 
 void loan_writer_deinit(struct loan_writer *w)
 {
+    heap_deinit(&w->heap);
     for (size_t i = 0; i < LOAN_EXTENSIONS_MAX; i++)
         segment_unmap(&w->extensions[i].segment);
-    loan_writer_forget(w);
+    loan_writer_init(w);
 }
 
 bool loan_writer_number(const struct loan_writer *w, uint32_t last, uint32_t *ret_number)
@@ -41,7 +42,7 @@ bool loan_writer_number(const struct loan_writer *w, uint32_t last, uint32_t *re
 
 int loan_writer_attach(struct loan_writer *w, uint32_t number, struct segment segment)
 {
-    int r = heap_extend(&w->heap, number, segment.size);
+    int r = heap_extend(&w->heap, number, segment.addr, segment.size);
 
     if (r < 0) {
         segment_unmap(&segment);

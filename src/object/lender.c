@@ -14,6 +14,7 @@
 #include "object/memory.h"
 #include "object/port.h"
 #include "os/fd.h"
+#include "os/jemalloc.h"
 
 #define EXTENSION_MIN (UINT64_C(256) << 10)
 #define EXTENSION_USUAL \
@@ -34,6 +35,8 @@ static struct lender *lender_new(struct sender *s)
     lender->pid = control_pid();
     lender->number = lender->taken = lender->lent = 0;
     loan_writer_init(&lender->loans);
+    if (jemalloc_wanted())
+        heap_use_jemalloc(&lender->loans.heap);
     if (s->peer.addr)
         loan_writer_answered(&lender->loans, s->peer.addr);
     return lender;

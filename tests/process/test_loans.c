@@ -32,6 +32,27 @@ static pid_t lender_spawn(vrd_cap_t cap, const char *n)
     return pid;
 }
 
+extern int mallctl(const char *name, void *old, size_t *old_size, void *value, size_t size)
+    __attribute__((weak));
+
+/* ctest runs this also on jemalloc: then the rest of this is about its heap. */
+static void test_the_heap_is_the_one_asked_for(void **state)
+{
+    const struct ends ends = ends_with(4, PAGE, PAGE);
+    const bool wanted = mallctl && getenv("VERIDIAN_HEAP");
+    unsigned before = 0, after = 0;
+    size_t size = sizeof before;
+    struct vrd_loan loan;
+
+    (void)state;
+    support_require(!mallctl || mallctl("arenas.narenas", &before, &size, NULL, 0) == 0);
+    EXPECT(vrd_loan(ends.send, 1, &loan), 0);
+    support_require(!mallctl || mallctl("arenas.narenas", &after, &size, NULL, 0) == 0);
+    EXPECT(after, before + wanted);
+    EXPECT(vrd_loan_cancel(&loan), 0);
+    ends_close(&ends);
+}
+
 static void test_another_program_reads_in_place(void **state)
 {
     const struct ends ends = ends_new(16);
@@ -356,6 +377,7 @@ static void test_the_limit_has_to_fit_a_message(void **state)
 
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
+                     SUPPORT_TEST(test_the_heap_is_the_one_asked_for),
                      SUPPORT_TEST(test_another_program_reads_in_place),
                      SUPPORT_TEST(test_whatever_was_sent_can_be_viewed),
                      SUPPORT_TEST(test_what_was_lent_can_be_copied),

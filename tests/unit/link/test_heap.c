@@ -35,7 +35,7 @@ static void model_mark(struct model *m, const struct heap_block *block, uint16_t
 
 static void model_extend(struct model *m, uint32_t number)
 {
-    assert_int_equal(heap_extend(&m->heap, number, GRAINS * HEAP_GRAIN), 0);
+    assert_int_equal(heap_extend(&m->heap, number, NULL, GRAINS * HEAP_GRAIN), 0);
     m->n_free[number] = GRAINS;
 }
 
@@ -126,7 +126,7 @@ static void does_not_fray(void **state)
     uint64_t random = 72;
 
     (void)state;
-    assert_int_equal(heap_extend(&heap, 1, size), 0);
+    assert_int_equal(heap_extend(&heap, 1, NULL, size), 0);
     for (size_t round = 0; round < support_iterations(1000000); round++) {
         struct heap_block **block = &blocks[random_below(&random, BLOCKS)];
 
@@ -150,7 +150,7 @@ static void keeps_what_was_given_back_last(void **state)
     uint32_t number = 0;
 
     (void)state;
-    assert_int_equal(heap_extend(&heap, 1, size), 0);
+    assert_int_equal(heap_extend(&heap, 1, NULL, size), 0);
     for (size_t i = 0; i < 64; i++) {
         blocks[i] = heap_take(&heap, HEAP_GRAIN);
         assert_non_null(blocks[i]);
@@ -184,11 +184,11 @@ static void gives_whole_idle_extensions_back(void **state)
     (void)state;
     assert_null(heap_take(&heap, 0));
     assert_false(heap_idle(&heap, false, &number));
-    assert_int_equal(heap_extend(&heap, 7, 4096), 0);
+    assert_int_equal(heap_extend(&heap, 7, NULL, 4096), 0);
     first = heap_take(&heap, 4096);
     assert_non_null(first);
     assert_null(heap_take(&heap, 0));
-    assert_int_equal(heap_extend(&heap, 8, 8192), 0);
+    assert_int_equal(heap_extend(&heap, 8, NULL, 8192), 0);
     second = heap_take(&heap, 0);
     assert_non_null(second);
     assert_int_equal(second->extension->number, 8);
@@ -219,7 +219,7 @@ static void refuses_sizes_that_would_wrap(void **state)
     struct heap heap = { 0 };
 
     (void)state;
-    assert_int_equal(heap_extend(&heap, 1, 4096), 0);
+    assert_int_equal(heap_extend(&heap, 1, NULL, 4096), 0);
     for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
         assert_null(heap_take(&heap, sizes[i]));
     assert_int_equal(heap.used, 0);
