@@ -6,7 +6,9 @@
  * By default a thread of the library's own (with all signals blocked) serves what comes beside
  * messages, from the first wait that really sleeps, or the first name, descriptor or function that
  * needs it, or a revocation of hundreds. In no-thread mode there never is one: the application's loop watches vrd_reactor_fd and
- * calls vrd_reactor_dispatch, and calls that wait do the same while they wait.
+ * calls vrd_reactor_dispatch, and calls that wait do the same while they wait. (One exception: a descriptor
+ * that a peer sent where it has no business, and that is neither a socket nor a memfd, is closed by a thread that
+ * lives as long as that takes: it may be on a file system that is the peer's program.)
  *
  * fork: a child has its own loop, and its parent's mode. It asks anew for vrd_reactor_fd and
  * vrd_cap_fd; the descriptors that it inherited under those numbers are its parent's, and it closes

@@ -646,7 +646,6 @@ static int import_all_invitations(struct port *port, int fd, uint32_t count)
             r = VRD_ERR_PEER_CORRUPT;
         else
             r = r < 0 ? error_from_errno(-r) : import_invitations(port, &datagram, count);
-        control_bury(&datagram);
         if (r < 0)
             return r;
         count -= (uint32_t)r;

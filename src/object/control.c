@@ -19,6 +19,7 @@
 #include "object/revoke.h"
 #include "object/source.h"
 #include "object/spare.h"
+#include "os/closer.h"
 #include "os/cpu.h"
 #include "os/fd.h"
 #include "os/futex.h"
@@ -36,18 +37,10 @@ struct epoch {
     atomic_int state;
 };
 
-/* Descriptors to close when the lock is free. */
-struct grave {
-    struct grave *next;
-    size_t n;
-    int fds[];
-};
-
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static struct epoch *epoch; /* NULL: no memory for it */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static atomic_uint waiting;  /* threads, for the lock */
-static struct grave *graves; /* with the lock */
+static atomic_uint waiting; /* threads, for the lock */
 static const atomic_uint *wakes[WAKES_MAX];
 static size_t n_wakes; /* with the lock */
 static pid_t pid;
@@ -76,6 +69,7 @@ static bool control_setup(void)
         revoke_after_fork();
         callback_after_fork();
         spares_after_fork();
+        closer_after_fork();
         name_after_fork();
         ready_after_fork();
         served = peer_after_fork();
@@ -128,18 +122,6 @@ bool control_wanted(void)
     return atomic_load_explicit(&waiting, memory_order_relaxed) > 0;
 }
 
-static void graves_close(struct grave *grave)
-{
-    while (grave) {
-        struct grave *next = grave->next;
-
-        for (size_t i = 0; i < grave->n; i++)
-            fd_close(&grave->fds[i]);
-        free(grave);
-        grave = next;
-    }
-}
-
 static void bells_ring(const atomic_uint *const *bells, size_t n)
 {
     for (size_t i = 0; i < n; i++)
@@ -158,40 +140,15 @@ void control_wake(const atomic_uint *bell)
 
 void control_unlock(void)
 {
-    struct grave *dead = graves;
     const atomic_uint *bells[WAKES_MAX];
     size_t n = n_wakes;
 
-    graves = NULL;
     n_wakes = 0;
     if (unlikely(n > 0))
         memcpy(bells, wakes, n * sizeof(bells[0]));
     pthread_mutex_unlock(&lock);
     if (unlikely(n > 0))
         bells_ring(bells, n);
-    if (unlikely(dead))
-        graves_close(dead);
-}
-
-void control_bury(struct datagram *datagram)
-{
-    struct grave *grave;
-    size_t n = 0;
-
-    for (size_t i = 0; i < datagram->n_fds; i++)
-        if (!fd_close_quick(&datagram->fds[i]))
-            datagram->fds[n++] = datagram->fds[i];
-    datagram->n_fds = n;
-    if (n == 0)
-        return;
-    grave = malloc(sizeof(*grave) + n * sizeof(int));
-    if (!grave) /* then with the lock, after all */
-        return;
-    grave->n = n;
-    memcpy(grave->fds, datagram->fds, n * sizeof(int));
-    datagram->n_fds = 0;
-    grave->next = graves;
-    graves = grave;
 }
 
 pid_t control_pid(void)

@@ -29,12 +29,6 @@ void control_wake(const atomic_uint *bell);
 /* Does somebody wait for the lock? For one who would take it again at once. */
 bool control_wanted(void);
 
-/*
- * With the lock held: closes the descriptors of `datagram` that nobody took; those that could wait,
- * since a peer can send anything, once the lock is free.
- */
-void control_bury(struct datagram *datagram);
-
 /* This process. */
 pid_t control_pid(void);
 

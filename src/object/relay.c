@@ -273,19 +273,21 @@ void relay_adopt_all(void)
 static int relay_answer(struct relay *relay, const struct frame *frame, struct datagram *datagram)
 {
     uint64_t most = relay->port->max_message + sizeof(struct relay_header);
-    fd_auto fd = fd_take(&datagram->fds[0]);
     int r;
 
     if (frame->bytes > round_up(most, LAYOUT_PAGE))
         return VRD_ERR_PEER_CORRUPT;
+    r = segment_import(datagram->fds[0], frame->bytes, &relay->segment);
+    if (r < 0) /* it may be anything: the datagram's to close */
+        return r;
+    fd_close(&datagram->fds[0]);
     datagram->n_fds--;
     memmove(datagram->fds, datagram->fds + 1, datagram->n_fds * sizeof(int));
-    if (datagram->n_fds > 0) {
+    if (datagram->n_fds > 0)
         r = carried_new(frame, datagram, &relay->carried);
-        if (r < 0)
-            return r;
-    }
-    return segment_import(fd, frame->bytes, &relay->segment);
+    if (r < 0)
+        segment_unmap(&relay->segment);
+    return r;
 }
 
 static int relay_frame(struct source *source, struct datagram *datagram)

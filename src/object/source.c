@@ -257,7 +257,6 @@ int source_drain(struct source *source, int (*handle)(struct source *, struct da
             r = VRD_ERR_PEER_GONE;
         else
             r = r < 0 ? source_failed(source, r) : handle(source, &datagram);
-        control_bury(&datagram);
         if (r < 0)
             return r;
     }

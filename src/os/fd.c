@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "os/closer.h"
 #include "os/cpu.h"
 
 uint64_t fd_identity(int fd)
@@ -33,7 +34,7 @@ void fd_close(int *fd)
     errno = saved;
 }
 
-bool fd_close_quick(int *fd)
+void fd_close_foreign(int *fd)
 {
     static const struct linger off;
     int saved = errno;
@@ -43,13 +44,8 @@ bool fd_close_quick(int *fd)
     errno = saved;
     if (quick)
         fd_close(fd);
-    return quick;
-}
-
-void fd_close_foreign(int *fd)
-{
-    if (!fd_close_quick(fd))
-        fd_close(fd);
+    else
+        closer_take(fd);
 }
 
 uint64_t fd_limit(void)

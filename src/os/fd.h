@@ -18,10 +18,9 @@ void fd_close(int *fd);
 
 /*
  * The same for one that a peer sent, which may be anything: a TCP socket would wait for its own peer
- * (SO_LINGER). The first leaves it open and says false if it is neither a memfd nor a socket: a file
- * whose file system is a program (FUSE), or a terminal, can wait all the same. Close it without locks.
+ * (SO_LINGER), and what is neither a memfd nor a socket may be a file whose file system is a program
+ * (FUSE), or a terminal: that is the closer's.
  */
-bool fd_close_quick(int *fd);
 void fd_close_foreign(int *fd);
 
 /* Another descriptor for the same, close-on-exec, or -errno. */
