@@ -7,9 +7,8 @@ option(VERIDIAN_WERROR "Treat warnings as errors" OFF)
 option(VERIDIAN_TEST_LIBUV "Test with libuv, where it is found" ON)
 option(VERIDIAN_FUZZ "Build the fuzz targets (clang) instead of the tests" OFF)
 
-# src/os/loop.c says why epoll comes first.
 set(VERIDIAN_WITH_URING AUTO CACHE STRING
-  "io_uring for the reactor: ON before epoll, AUTO after it (where liburing is found), OFF never")
+  "io_uring for the reactor: ON, AUTO (where liburing is found), OFF")
 set_property(CACHE VERIDIAN_WITH_URING PROPERTY STRINGS AUTO ON OFF)
 set(VERIDIAN_WITH_NUMA AUTO CACHE STRING
   "Memory from a given NUMA node: ON, AUTO (where libnuma is found), OFF")

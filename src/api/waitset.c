@@ -125,7 +125,7 @@ static uint64_t item_token(const struct vrd_waitset *set, const struct item *ite
 
 /*
  * The loop holds on to a descriptor of this number. If that is one that has left the set, it lets go.
- * (Only io_uring keeps what was closed.) False: it is in use.
+ * (What was closed here stays as long as a forked child has it open.) False: it is in use.
  */
 static bool items_release(struct vrd_waitset *set, int fd)
 {
@@ -142,7 +142,7 @@ static bool items_release(struct vrd_waitset *set, int fd)
     }
     if (!left)
         return false;
-    loop_remove(set->loop, fd, item_token(set, left));
+    loop_remove(set->loop, fd);
     left->serial = 0;
     return true;
 }
@@ -252,7 +252,7 @@ int vrd_waitset_remove(struct vrd_waitset *set, const struct vrd_event *event)
     pthread_mutex_lock(&set->lock);
     item = item_find(set, event);
     if (item && !item_gone(item)) /* else its descriptor may be another's by now */
-        loop_remove(set->loop, item->fd, item_token(set, item));
+        loop_remove(set->loop, item->fd);
     if (item)
         item->serial = 0;
     pthread_mutex_unlock(&set->lock);

@@ -18,6 +18,7 @@
 #include "os/futex.h"
 #include "os/loop.h"
 #include "os/process.h"
+#include "os/uring.h"
 
 #define COLLECT_MAX 64
 #define YIELDS_MAX 1000
@@ -37,6 +38,11 @@ static bool owing;     /* ... as it is */
 static bool serving;   /* ... but the thread that has this turn will see to it */
 static bool starved;   /* in this turn */
 static bool expecting; /* something very soon */
+
+/* Of the thread: what it sleeps on, opened with the control lock. NULL: in poll(). */
+static struct uring *ring;
+static uint64_t ring_identity;
+static bool settled; /* it has what it will have */
 
 static bool threadless;     /* set before the first use */
 static atomic_bool running; /* the thread; set under the control lock, read anywhere */
@@ -85,10 +91,10 @@ int reactor_watch(int fd, unsigned events, uint64_t token)
     return r < 0 ? r : loop_add_events(loop, fd, events, token);
 }
 
-void reactor_unwatch(int fd, uint64_t token)
+void reactor_unwatch(int fd)
 {
     if (loop)
-        loop_remove(loop, fd, token);
+        loop_remove(loop, fd);
 }
 
 void reactor_expect(void)
@@ -180,18 +186,34 @@ static bool reactor_linger(int fd)
     return fd_look_for(fd, LINGER_NS);
 }
 
-/* Until there is something to do; at leisure, what the next links will need is made ready. */
+/* A child that is forked meanwhile has to know what it inherits: the lock is held across fork. */
+static void reactor_settle(int fd)
+{
+    control_lock();
+    ring = uring_open(fd);
+    ring_identity = ring ? fd_identity(uring_fd(ring)) : 0;
+    settled = true;
+    control_unlock();
+}
+
+/* False: the time has passed. */
+static bool reactor_await(int fd, int64_t timeout)
+{
+    return ring ? uring_wait(ring, timeout) : fd_wait_any(&fd, 1, timeout);
+}
+
+/* Until there is something to do; at leisure, what is needed later is made ready. */
 static void reactor_rest(int fd)
 {
-    do {
-        if (!spares_short(SPARES_MAX)) {
-            fd_wait(fd);
+    while (!settled || spares_short(SPARES_MAX)) {
+        if (reactor_await(fd, LEISURE_NS))
             return;
-        }
-        if (fd_wait_any(&fd, 1, LEISURE_NS))
-            return;
-    } while (spare_make(SPARES_MAX));
-    fd_wait(fd);
+        if (!settled)
+            reactor_settle(fd);
+        else if (!spare_make(SPARES_MAX))
+            break;
+    }
+    reactor_await(fd, -1);
 }
 
 static void *reactor_run(void *arg)
@@ -345,7 +367,12 @@ void reactor_after_fork(bool closed)
         loop_close(loop);
         fd_close(&owed);
         fd_close(&fd);
+        if (ring && fd_identity(uring_fd(ring)) == ring_identity)
+            uring_close(ring);
     }
+    ring = NULL;
+    ring_identity = 0;
+    settled = false;
     loop = NULL;
     loop_identity = 0;
     owed = -1;

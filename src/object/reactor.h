@@ -16,7 +16,7 @@ void reactor_dispatch(uint64_t token);
 
 /* All with the control lock held: start and stop to watch for FD_*. 0 or -errno. */
 int reactor_watch(int fd, unsigned events, uint64_t token);
-void reactor_unwatch(int fd, uint64_t token);
+void reactor_unwatch(int fd);
 
 /* Handles what is ready now, without waiting. Takes the control lock. With or without a pin. */
 void reactor_poll(void);

@@ -141,7 +141,7 @@ int source_watch_room(struct source *source)
 void source_unwatch(struct source *source)
 {
     if (source->watched)
-        reactor_unwatch(source->fd, source_token(source));
+        reactor_unwatch(source->fd);
     source->watched = false;
 }
 

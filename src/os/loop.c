@@ -1,41 +1,67 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Which loop? epoll comes first, because it is the faster and the more honest one here. Measured
- * side by side on Linux 6.18 with two CPUs, io_uring against epoll:
- *
- *   add and remove                                  7.7 against 6.9 us
- *   an event: write, wait, collect, read, be quiet  22 against 16 us (it has to ask once more)
- *   kill -9 until the other end sees the hang-up    7.5 ms against 0.09 ms (a kernel worker cancels)
- *   the same while a child forked before the socket was made is alive: not seen until that child is
- *   gone too, against at once (a request holds its file, the inherited descriptor holds the ring)
- *   EINTR in a waiting application's own epoll_wait without a signal: at each event, against never
- *   an event that another thread asked for: seen once that thread has run, against at once
- *
- * The fourth breaks the promise that a death is seen, the fifth is a change to the program that uses
- * us. Nothing but a poll is asked of the loop, so there is nothing that io_uring could win back. The tests
- * run over both all the same, but for those that are about how soon a death is seen.
- */
 #include "os/loop.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
 
-#include "base/macro.h"
+#define COLLECT_MAX 64
 
-static const struct loop_ops *const loops[] = {
-#ifdef VRD_URING_FIRST
-    &loop_uring,
-#endif
-    &loop_epoll,
-#if defined(VRD_HAVE_URING) && !defined(VRD_URING_FIRST)
-    &loop_uring,
-#endif
+struct loop {
+    int fd;
 };
 
 int loop_open(struct loop **ret)
 {
-    int r = -ENOSYS;
+    struct loop *loop = calloc(1, sizeof(*loop));
 
-    for (size_t i = 0; i < ARRAY_SIZE(loops) && r < 0; i++)
-        r = loops[i]->open(ret);
-    return r;
+    if (!loop)
+        return -ENOMEM;
+    loop->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (loop->fd < 0) {
+        free(loop);
+        return -errno;
+    }
+    *ret = loop;
+    return 0;
+}
+
+void loop_close(struct loop *loop)
+{
+    fd_close(&loop->fd);
+    free(loop);
+}
+
+int loop_fd(const struct loop *loop)
+{
+    return loop->fd;
+}
+
+int loop_add_events(struct loop *loop, int fd, unsigned events, uint64_t token)
+{
+    struct epoll_event event = { .events = (events & FD_IN ? (uint32_t)EPOLLIN : 0) |
+                                           (events & FD_OUT ? (uint32_t)EPOLLOUT : 0),
+                                 .data.u64 = token };
+
+    return epoll_ctl(loop->fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+void loop_remove(struct loop *loop, int fd)
+{
+    int saved = errno;
+
+    epoll_ctl(loop->fd, EPOLL_CTL_DEL, fd, NULL);
+    errno = saved;
+}
+
+size_t loop_collect(struct loop *loop, uint64_t *tokens, size_t max)
+{
+    struct epoll_event events[COLLECT_MAX];
+    int saved = errno;
+    int n = epoll_wait(loop->fd, events, max < COLLECT_MAX ? (int)max : COLLECT_MAX, 0);
+
+    errno = saved;
+    for (int i = 0; i < n; i++)
+        tokens[i] = events[i].data.u64;
+    return n < 0 ? 0 : (size_t)n;
 }

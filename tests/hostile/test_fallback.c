@@ -59,12 +59,6 @@ static void refuse_io_uring(void)
     support_refuse_syscall(SYS_io_uring_setup, EPERM);
 }
 
-/* Then the control loop runs on io_uring, where the library has been built with it. */
-static void refuse_epoll(void)
-{
-    support_refuse_syscall(SYS_epoll_create1, EPERM);
-}
-
 static void refuse_noexec_memfd(void)
 {
     support_refuse_syscall_arg(SYS_memfd_create, 1,
@@ -84,19 +78,17 @@ static void refuse_nothing(void)
 struct refusal {
     const char *name;
     void (*refuse)(void);
-    bool alone; /* one of the two loops has to be left */
 };
 
 static const struct refusal refusals[] = {
-    { "nothing", refuse_nothing, false },
-    { "futex_waitv", refuse_futex_waitv, false },
-    { "SO_PASSPIDFD", refuse_pidfd_with_message, false },
-    { "pidfd_open", refuse_pidfd_open, false },
-    { "membarrier", refuse_membarrier, false },
-    { "io_uring", refuse_io_uring, false },
-    { "epoll", refuse_epoll, true },
-    { "MFD_NOEXEC_SEAL", refuse_noexec_memfd, false },
-    { "rseq", refuse_rseq, false },
+    { "nothing", refuse_nothing },
+    { "futex_waitv", refuse_futex_waitv },
+    { "SO_PASSPIDFD", refuse_pidfd_with_message },
+    { "pidfd_open", refuse_pidfd_open },
+    { "membarrier", refuse_membarrier },
+    { "io_uring", refuse_io_uring },
+    { "MFD_NOEXEC_SEAL", refuse_noexec_memfd },
+    { "rseq", refuse_rseq },
     { 0 },
 };
 
@@ -105,7 +97,7 @@ static void refuse(const char *name)
     bool known = false;
 
     for (const struct refusal *refusal = refusals; refusal->name; refusal++)
-        if ((strcmp(name, "all") == 0 && !refusal->alone) || strcmp(name, refusal->name) == 0) {
+        if (strcmp(name, "all") == 0 || strcmp(name, refusal->name) == 0) {
             refusal->refuse();
             known = true;
         }
@@ -487,14 +479,6 @@ static void test_without_io_uring(void **state)
     works_without("io_uring");
 }
 
-#ifdef VRD_HAVE_URING
-static void test_without_epoll(void **state)
-{
-    (void)state;
-    works_without("epoll");
-}
-#endif
-
 static void test_without_noexec_memfd(void **state)
 {
     (void)state;
@@ -521,9 +505,6 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_without_pidfd_open),
                      SUPPORT_TEST(test_without_membarrier),
                      SUPPORT_TEST(test_without_io_uring),
-#ifdef VRD_HAVE_URING
-                     SUPPORT_TEST(test_without_epoll),
-#endif
                      SUPPORT_TEST(test_without_noexec_memfd),
                      SUPPORT_TEST(test_without_rseq),
                      SUPPORT_TEST(test_without_all),

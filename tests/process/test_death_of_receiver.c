@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Receivers that are killed: their senders are told, also those that sleep at a full ring. Over io_uring a
- * death may be seen later than what is sent after it, see src/os/loop.c.
- *
- * ctest: no-uring
- */
+/* Receivers that are killed: their senders are told, also those that sleep at a full ring. */
 #include "process/channels.h"
 
 #include <signal.h>

@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * Grants by process number: they arrive at the inbox of the other, and are taken back from here. Over io_uring
- * the inbox of a process that was killed may be live for a while, see src/os/loop.c.
- *
- * ctest: no-uring
- */
+/* Grants by process number: they arrive at the inbox of the other, and are taken back from here. */
 #include "channels.h"
 
 #include <stdio.h>

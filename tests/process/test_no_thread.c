@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * No-thread mode: the essentials of channels, endpoints, names, descriptors and sets in programs that
- * have the one thread they started with, over each of the two loops.
+ * have the one thread they started with.
  *
- * ctest: timeout=240 no-uring
+ * ctest: timeout=240
  */
 #include "endpoints.h"
 #include "process/tasks.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/epoll.h>
-#include <sys/syscall.h>
 
 #define SECONDS (INT64_C(1000) * MS)
 
@@ -29,10 +27,8 @@ static bool readable(int fd, int timeout_ms)
 }
 
 /* Every role is a program of its own, in this mode, and has one thread at its end as at its beginning. */
-static void begin(const struct support_role_args *args)
+static void begin(void)
 {
-    if (args->n_args > 0 && strcmp(args->args[0], "io_uring") == 0)
-        support_refuse_syscall(SYS_epoll_create1, ENOSYS);
     EXPECT(vrd_init(&no_thread), 0);
     EXPECT(tasks_count(), 1);
 }
@@ -43,35 +39,17 @@ static int end(void)
     return 0;
 }
 
-static void over(const char *role, const char *loop)
+static void run(const char *role)
 {
-    const char *const args[] = { loop, NULL };
-
-    support_wait_exit(support_spawn_role(role, NULL, 0, args), 0);
+    support_wait_exit(support_spawn_role(role, NULL, 0, NULL), 0);
 }
 
-#ifdef VRD_HAVE_URING
-#define IN_BOTH_LOOPS(role) \
-    static void role##_over_epoll(void **state) \
+#define TEST_OF(role) \
+    static void role(void **state) \
     { \
         (void)state; \
-        over(#role, "epoll"); \
-    } \
-    static void role##_over_io_uring(void **state) \
-    { \
-        (void)state; \
-        over(#role, "io_uring"); \
+        run(#role); \
     }
-#define TESTS_OF(role) SUPPORT_TEST(role##_over_epoll), SUPPORT_TEST(role##_over_io_uring)
-#else
-#define IN_BOTH_LOOPS(role) \
-    static void role##_over_epoll(void **state) \
-    { \
-        (void)state; \
-        over(#role, "epoll"); \
-    }
-#define TESTS_OF(role) SUPPORT_TEST(role##_over_epoll)
-#endif
 
 /* ---- the mode ------------------------------------------------------------------------------------- */
 
@@ -123,9 +101,9 @@ static int role_has_a_thread(struct support_role_args *args)
 static void the_mode_is_chosen_first_or_not_at_all(void **state)
 {
     (void)state;
-    over("chooses", "");
-    over("comes_late", "");
-    over("has_a_thread", "");
+    run("chooses");
+    run("comes_late");
+    run("has_a_thread");
 }
 
 /* ---- waiting in calls --------------------------------------------------------------------------------- */
@@ -159,7 +137,8 @@ static int role_waits(struct support_role_args *args)
     pid_t child;
     char byte;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(vrd_channel_create(4, &pair.there, &other.back), 0);
     EXPECT(vrd_channel_create(4, &other.there, &pair.back), 0);
     other.rounds = pair.rounds;
@@ -177,7 +156,7 @@ static int role_waits(struct support_role_args *args)
     EXPECT(vrd_cap_close(other.back), 0);
     return end();
 }
-IN_BOTH_LOOPS(waits)
+TEST_OF(waits)
 
 static int drain_child(void *arg)
 {
@@ -204,7 +183,8 @@ static int role_fills(struct support_role_args *args)
     struct pair pair = { .rounds = 500 };
     pid_t child;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(vrd_channel_create(4, &pair.there, &pair.back), 0);
     child = support_child(drain_child, &pair);
     EXPECT(vrd_cap_close(pair.back), 0);
@@ -214,7 +194,7 @@ static int role_fills(struct support_role_args *args)
     support_wait_exit(child, 0);
     return end();
 }
-IN_BOTH_LOOPS(fills)
+TEST_OF(fills)
 
 static int role_times_out(struct support_role_args *args)
 {
@@ -222,7 +202,8 @@ static int role_times_out(struct support_role_args *args)
     char byte;
     int64_t began;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(vrd_channel_create(1, &send, &receive), 0);
     EXPECT(vrd_receive_timed(receive, &byte, 1, 0), VRD_ERR_CHANNEL_EMPTY);
     began = now_ns();
@@ -236,7 +217,7 @@ static int role_times_out(struct support_role_args *args)
     EXPECT(vrd_cap_close(receive), 0);
     return end();
 }
-IN_BOTH_LOOPS(times_out)
+TEST_OF(times_out)
 
 static int asleep_child(void *arg)
 {
@@ -262,7 +243,8 @@ static int role_sees_a_death(struct support_role_args *args)
     pid_t child, killer;
     char text[8];
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(vrd_channel_create(4, &pair.there, &pair.back), 0);
     child = support_child(asleep_child, &pair);
     EXPECT(vrd_cap_close(pair.there), 0);
@@ -274,7 +256,7 @@ static int role_sees_a_death(struct support_role_args *args)
     EXPECT(vrd_cap_close(pair.back), 0);
     return end();
 }
-IN_BOTH_LOOPS(sees_a_death)
+TEST_OF(sees_a_death)
 
 static int calls_child(void *arg)
 {
@@ -297,7 +279,8 @@ static int role_serves(struct support_role_args *args)
     int invitation;
     pid_t child;
 
-    begin(args);
+    (void)args;
+    begin();
     endpoint = endpoint_new();
     EXPECT(vrd_cap_export(endpoint, VRD_RIGHT_SEND, &invitation), 0);
     child = support_child(calls_child, &invitation);
@@ -325,7 +308,7 @@ static int role_serves(struct support_role_args *args)
     EXPECT(vrd_cap_close(endpoint), 0);
     return end();
 }
-IN_BOTH_LOOPS(serves)
+TEST_OF(serves)
 
 /* ---- the application's own loop ------------------------------------------------------------------------- */
 
@@ -364,7 +347,8 @@ static int role_loops(struct support_role_args *args)
     pid_t child;
     int fd;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(vrd_channel_create(16, &pair.there, &pair.back), 0);
     child = support_child(stream_child, &pair);
     EXPECT(vrd_cap_close(pair.there), 0);
@@ -383,7 +367,7 @@ static int role_loops(struct support_role_args *args)
     EXPECT(vrd_cap_close(pair.back), 0);
     return end();
 }
-IN_BOTH_LOOPS(loops)
+TEST_OF(loops)
 
 struct told {
     pthread_t thread;
@@ -406,7 +390,8 @@ static int role_is_told(struct support_role_args *args)
     vrd_cap_t send, other_send, other_receive;
     char byte;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(vrd_channel_create(4, &send, &told.cap), 0);
     EXPECT(vrd_channel_create(4, &other_send, &other_receive), 0);
     EXPECT(vrd_on_ready(on_ready, &told), 0);
@@ -433,7 +418,7 @@ static int role_is_told(struct support_role_args *args)
     EXPECT(vrd_cap_close(other_receive), 0);
     return end();
 }
-IN_BOTH_LOOPS(is_told)
+TEST_OF(is_told)
 
 static int two_children(void *arg)
 {
@@ -458,7 +443,8 @@ static int role_has_a_set(struct support_role_args *args)
     pid_t child;
     char byte;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(pipe(pipe_fds), 0);
     EXPECT(vrd_waitset_new(&set), 0);
     EXPECT(vrd_waitset_wait(set, events, 4, 0), VRD_ERR_TIMEOUT);
@@ -508,7 +494,7 @@ static int role_has_a_set(struct support_role_args *args)
     vrd_waitset_free(set);
     return end();
 }
-IN_BOTH_LOOPS(has_a_set)
+TEST_OF(has_a_set)
 
 /* ---- names -------------------------------------------------------------------------------------------------- */
 
@@ -539,7 +525,8 @@ static int role_publishes(struct support_role_args *args)
     vrd_cap_t endpoint = VRD_CAP_NONE, own, reply;
     pid_t child;
 
-    begin(args);
+    (void)args;
+    begin();
     child = support_child(connects_child, NULL); /* before there is a name */
     support_sleep_ms(30);
     endpoint = endpoint_new();
@@ -558,19 +545,11 @@ static int role_publishes(struct support_role_args *args)
     return end();
 }
 
-static void names_over(const char *loop)
-{
-    (void)support_runtime_dir(); /* which roles inherit */
-    over("publishes", loop);
-}
-
-static void names_over_both_loops(void **state)
+static void publishes(void **state)
 {
     (void)state;
-    names_over("epoll");
-#ifdef VRD_HAVE_URING
-    names_over("io_uring");
-#endif
+    (void)support_runtime_dir(); /* which roles inherit */
+    run("publishes");
 }
 
 /* ---- an application with threads of its own -------------------------------------------------------------------- */
@@ -613,7 +592,8 @@ static int role_has_threads(struct support_role_args *args)
     atomic_bool stop = false;
     pthread_t dispatcher;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(pthread_create(&dispatcher, NULL, dispatcher_run, &stop), 0);
     for (int i = 0; i < 3; i++) {
         EXPECT(vrd_channel_create(2, &sends[i], &waiters[i].receive), 0);
@@ -637,7 +617,7 @@ static int role_has_threads(struct support_role_args *args)
     pthread_join(dispatcher, NULL);
     return end();
 }
-IN_BOTH_LOOPS(has_threads)
+TEST_OF(has_threads)
 
 static void *closed_under(void *arg)
 {
@@ -653,7 +633,8 @@ static int role_closes(struct support_role_args *args)
     vrd_cap_t send[3], receive[3];
     pthread_t thread[3];
 
-    begin(args);
+    (void)args;
+    begin();
     for (int i = 0; i < 3; i++) {
         EXPECT(vrd_channel_create(2, &send[i], &receive[i]), 0);
         EXPECT(pthread_create(&thread[i], NULL, closed_under, &receive[i]), 0);
@@ -666,7 +647,7 @@ static int role_closes(struct support_role_args *args)
     }
     return end();
 }
-IN_BOTH_LOOPS(closes)
+TEST_OF(closes)
 
 /* ---- fork --------------------------------------------------------------------------------------------------------- */
 
@@ -698,7 +679,8 @@ static int role_forks(struct support_role_args *args)
     struct pair pair = { .rounds = 0 };
     char byte;
 
-    begin(args);
+    (void)args;
+    begin();
     EXPECT(vrd_channel_create(2, &pair.there, &pair.back), 0);
     EXPECT(vrd_receive_timed(pair.back, &byte, 1, 30 * MS), VRD_ERR_TIMEOUT);
     EXPECT(vrd_cap_close(pair.back), 0);
@@ -711,23 +693,23 @@ static int role_forks(struct support_role_args *args)
     EXPECT(vrd_cap_close(pair.there), 0);
     return end();
 }
-IN_BOTH_LOOPS(forks)
+TEST_OF(forks)
 
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(the_mode_is_chosen_first_or_not_at_all),
-                     TESTS_OF(waits),
-                     TESTS_OF(fills),
-                     TESTS_OF(times_out),
-                     TESTS_OF(sees_a_death),
-                     TESTS_OF(serves),
-                     TESTS_OF(loops),
-                     TESTS_OF(is_told),
-                     TESTS_OF(has_a_set),
-                     SUPPORT_TEST(names_over_both_loops),
-                     TESTS_OF(has_threads),
-                     TESTS_OF(closes),
-                     TESTS_OF(forks),
+                     SUPPORT_TEST(waits),
+                     SUPPORT_TEST(fills),
+                     SUPPORT_TEST(times_out),
+                     SUPPORT_TEST(sees_a_death),
+                     SUPPORT_TEST(serves),
+                     SUPPORT_TEST(loops),
+                     SUPPORT_TEST(is_told),
+                     SUPPORT_TEST(has_a_set),
+                     SUPPORT_TEST(publishes),
+                     SUPPORT_TEST(has_threads),
+                     SUPPORT_TEST(closes),
+                     SUPPORT_TEST(forks),
                      { 0 },
                  },
              .roles = (const struct support_role[]){

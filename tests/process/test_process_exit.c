@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The ends of other processes: they are told, once for each; and sending one away while it lives. Over
- * io_uring they may be told late, see src/os/loop.c.
- *
- * ctest: no-uring
- */
+/* The ends of other processes: they are told, once for each; and sending one away while it lives. */
 #include "channels.h"
 
 #include <poll.h>

@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Readiness outside of calls: descriptors of capabilities in poll and epoll, the function for
- * schedulers, and sets to wait for. (The program uses epoll itself; without it: test_no_thread.)
- *
- * ctest: no-uring
+ * schedulers, and sets to wait for.
  */
 #include "channels.h"
 
-#include <errno.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -142,18 +139,6 @@ static void *hog(void *arg)
     return NULL;
 }
 
-/* As whoever has an event loop does: an EINTR is no event. Where the library runs on io_uring, one
- * comes without a signal. */
-static int event_await(int set, struct epoll_event *ret)
-{
-    int n;
-
-    do {
-        n = epoll_wait(set, ret, 1, 20000);
-    } while (n < 0 && errno == EINTR);
-    return n;
-}
-
 /* Receives all of them, sleeping in epoll only. */
 static void stream_receive(const struct streams *streams)
 {
@@ -165,7 +150,7 @@ static void stream_receive(const struct streams *streams)
     support_require(set >= 0 && fd >= 0);
     EXPECT(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event), 0);
     while (result != VRD_ERR_PEER_GONE) {
-        EXPECT(event_await(set, &event), 1);
+        EXPECT(epoll_wait(set, &event, 1, 20000), 1);
         while ((result = vrd_receive_async(streams->receive, &got, sizeof got)) >= 0) {
             EXPECT(got, next);
             next++;

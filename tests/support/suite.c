@@ -119,13 +119,11 @@ static bool warm_up(const struct support_suite *suite)
     return error == 0;
 }
 
-/* The loop that the environment names, in place of the library's own choice; for children, too. */
+/* What the environment says of the reactor's loop; for children, too. */
 static void loop_choose(void)
 {
     const char *loop = getenv("VERIDIAN_TEST_LOOP");
 
-    if (loop && strcmp(loop, "io_uring") == 0)
-        support_refuse_syscall(SYS_epoll_create1, EPERM);
     if (loop && strcmp(loop, "epoll") == 0)
         support_refuse_syscall(SYS_io_uring_setup, EPERM);
 }

@@ -43,13 +43,12 @@
  * How ctest runs a file is said in the file, in a comment line that starts with "ctest:" followed
  * by any of
  *     no-asan  no-tsan     cannot run under that sanitizer (ptrace, fork beside threads, ...)
- *     no-uring             is not to run once more over io_uring, see VERIDIAN_TEST_LOOP below
  *     serial               runs alone, for tests that need all CPUs
  *     timeout=SECONDS      for the whole file; default 120, several times that under a sanitizer
  * Files of a test folder that are not named test_*.c are linked into every test of the folder.
  *
- * VERIDIAN_TEST_LOOP, in the environment, is the loop that the reactor is to have, epoll or io_uring: the
- * kernel refuses the other one. ctest runs process, threads, guide and property tests over both.
+ * VERIDIAN_TEST_LOOP=epoll, in the environment, has the kernel refuse io_uring to the test and its children.
+ * ctest runs each test that the reactor has a part in a second time like that, labelled epoll.
  */
 #ifndef SUPPORT_SUPPORT_H
 #define SUPPORT_SUPPORT_H
@@ -204,8 +203,12 @@ void support_receive_fds(int sock, int *ret_fds, size_t n); /* close-on-exec */
 void support_send_fd(int sock, int fd);
 int support_receive_fd(int sock);
 
-/* Open descriptors of this process, the one used for counting left out. */
+/*
+ * Open descriptors of this process. Left out are the one used for counting, and one io_uring: the
+ * library's thread opens it in its own time. The second counts them all.
+ */
 size_t support_count_fds(void);
+size_t support_count_rings(void);
 
 /* ---- older kernels ------------------------------------------------------------------------------ */
 
@@ -228,7 +231,7 @@ size_t support_huge_pages_free(void);
 
 struct support_snapshot {
     size_t fds;
-    size_t mappings; /* shared ones */
+    size_t mappings; /* shared ones, without those of one io_uring */
     size_t threads;
     size_t files; /* ours, in /dev/shm and /tmp */
 };

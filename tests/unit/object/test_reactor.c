@@ -166,7 +166,7 @@ static int role_polls_nothing(struct support_role_args *args)
     support_require_equal(control_ready(), 0);
     reactor_poll(); /* not even a loop */
     control_lock();
-    reactor_unwatch(0, 1);
+    reactor_unwatch(0);
     reactor_after_fork(false);
     control_unlock();
     reactor_poll();

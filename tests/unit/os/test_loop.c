@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Both loops have to behave alike: every test runs over each. Where the kernel refuses io_uring,
- * only epoll is left, and the test says so.
+ * Whether a thread waits for a loop on an io_uring or in poll(), it has to come to know the same: every
+ * test runs in both ways. Where the kernel refuses io_uring, only one is left, and the test says so.
  */
 #include "support/support.h"
 
@@ -19,36 +19,34 @@
 #include "os/fd.h"
 #include "os/loop.h"
 #include "os/process.h"
+#include "os/uring.h"
 
 #define TOKENS_MAX 64
 #define SOON_MS 10000
-
-static const struct loop_ops *const all[] = {
-    &loop_epoll,
-#ifdef VRD_HAVE_URING
-    &loop_uring,
-#endif
-};
 
 /* ---- what the tests are made of --------------------------------------------------------------- */
 
 static struct support_snapshot unlooped; /* how it was before the loop in use was opened */
 
+static struct uring *ring; /* of the thread that runs the tests; NULL: poll() */
+
 static void over_each(void (*run)(struct loop *loop))
 {
     support_snapshot_take(&unlooped);
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
+    for (int on_ring = 0; on_ring < 2; on_ring++) {
         struct loop *loop;
-        int r = all[i]->open(&loop);
 
-        if (all[i] != &loop_epoll && (r == -EPERM || r == -ENOSYS)) {
-            print_message("%s is refused here\n", all[i]->name);
-            continue;
-        }
-        assert_int_equal(r, 0);
-        assert_ptr_equal(loop->ops, all[i]);
-        run(loop);
+        assert_int_equal(loop_open(&loop), 0);
+        ring = on_ring ? uring_open(loop_fd(loop)) : NULL;
+        if (on_ring && !ring)
+            print_message("io_uring is refused here\n");
+        else
+            run(loop);
+        if (ring)
+            uring_close(ring);
         loop_close(loop);
+        assert_true(support_snapshot_holds(&unlooped));
+        assert_int_equal(support_count_rings(), 0);
     }
 }
 
@@ -90,12 +88,18 @@ static bool readable_soon(int fd)
     return poll(&entry, 1, SOON_MS) == 1;
 }
 
+/* Somebody who waits for the loop would know. */
+static bool told_soon(struct loop *loop)
+{
+    return ring ? uring_wait(ring, SOON_MS * INT64_C(1000000)) : readable_soon(loop_fd(loop));
+}
+
 /* The next collect tells just this, and somebody who waits for the loop would know. */
 static void expect_token(struct loop *loop, uint64_t token)
 {
     uint64_t tokens[TOKENS_MAX];
 
-    assert_true(readable_soon(loop_fd(loop)));
+    assert_true(told_soon(loop));
     assert_int_equal(loop_collect(loop, tokens, TOKENS_MAX), 1);
     assert_int_equal(tokens[0], token);
 }
@@ -124,7 +128,7 @@ static void level(struct loop *loop)
         pair_take(&pair);
         expect_nothing(loop);
     }
-    loop_remove(loop, pair.near, 7);
+    loop_remove(loop, pair.near);
     pair_close(&pair);
 }
 
@@ -141,7 +145,7 @@ static void ready_before(struct loop *loop)
     pair_put(&pair);
     assert_int_equal(loop_add(loop, pair.near, UINT64_MAX), 0);
     expect_token(loop, UINT64_MAX);
-    loop_remove(loop, pair.near, UINT64_MAX);
+    loop_remove(loop, pair.near);
     pair_close(&pair);
 }
 
@@ -159,7 +163,7 @@ static void hang_up(struct loop *loop)
     fd_close(&pair.far);
     for (int i = 0; i < 3; i++)
         expect_token(loop, 1);
-    loop_remove(loop, pair.near, 1);
+    loop_remove(loop, pair.near);
     expect_nothing(loop);
     pair_close(&pair);
 }
@@ -192,7 +196,7 @@ static void exit_of_process(struct loop *loop)
     expect_token(loop, 3);
     support_wait_exit(pid, 0);
     expect_token(loop, 3);
-    loop_remove(loop, fd, 3);
+    loop_remove(loop, fd);
     fd_close(&fd);
     support_gate_deinit(&gate);
 }
@@ -218,10 +222,10 @@ static void refusals(struct loop *loop)
     assert_int_equal(loop_add(loop, pair.near, 2), -EEXIST);
     pair_put(&pair);
     expect_token(loop, 1);
-    loop_remove(loop, pair.near, 1);
-    loop_remove(loop, pair.near, 1);
-    loop_remove(loop, gone, 1);
-    loop_remove(loop, -1, 1);
+    loop_remove(loop, pair.near);
+    loop_remove(loop, pair.near);
+    loop_remove(loop, gone);
+    loop_remove(loop, -1);
     expect_nothing(loop);
     pair_close(&pair);
 }
@@ -240,12 +244,12 @@ static void removed(struct loop *loop)
 
     assert_int_equal(loop_add(loop, pair.near, 1), 0);
     pair_put(&pair);
-    assert_true(readable_soon(loop_fd(loop)));
-    loop_remove(loop, pair.near, 1); /* what is on its way is not told */
+    assert_true(told_soon(loop));
+    loop_remove(loop, pair.near); /* what is on its way is not told */
     expect_nothing(loop);
     assert_int_equal(loop_add(loop, pair.near, 2), 0);
     expect_token(loop, 2);
-    loop_remove(loop, pair.near, 2); /* what was told once is not told again */
+    loop_remove(loop, pair.near); /* what was told once is not told again */
     expect_nothing(loop);
     pair_close(&pair);
 }
@@ -270,7 +274,7 @@ static void number_again(struct loop *loop)
             pair_put(&pair);
         if (how % 3 > 1)
             expect_token(loop, token);
-        loop_remove(loop, number, token);
+        loop_remove(loop, number);
         pair_close(&pair);
         next = pair_open();
         assert_int_equal(next.near, number);
@@ -278,7 +282,7 @@ static void number_again(struct loop *loop)
         expect_nothing(loop);
         pair_put(&next);
         expect_token(loop, token + 1000);
-        loop_remove(loop, number, token + 1000);
+        loop_remove(loop, number);
         pair_close(&next);
     }
 }
@@ -295,7 +299,7 @@ static void lets_go(struct loop *loop)
 
     assert_int_equal(loop_add(loop, pair.near, 1), 0);
     expect_nothing(loop);
-    loop_remove(loop, pair.near, 1);
+    loop_remove(loop, pair.near);
     fd_close(&pair.near);
     assert_true(readable_soon(pair.far)); /* the hang-up: nothing in the loop holds the socket */
     pair_close(&pair);
@@ -310,20 +314,15 @@ static void test_holds_no_socket_that_was_removed(void **state)
 static void test_holds_no_socket_when_closed(void **state)
 {
     (void)state;
-    for (size_t i = 0; i < ARRAY_SIZE(all); i++) {
-        struct pair pair = pair_open();
-        struct loop *loop;
-        int r = all[i]->open(&loop);
+    struct pair pair = pair_open();
+    struct loop *loop;
 
-        if (all[i] == &loop_epoll || r == 0) {
-            assert_int_equal(r, 0);
-            assert_int_equal(loop_add(loop, pair.near, 1), 0);
-            loop_close(loop);
-            fd_close(&pair.near);
-            assert_true(readable_soon(pair.far));
-        }
-        pair_close(&pair);
-    }
+    assert_int_equal(loop_open(&loop), 0);
+    assert_int_equal(loop_add(loop, pair.near, 1), 0);
+    loop_close(loop);
+    fd_close(&pair.near);
+    assert_true(readable_soon(pair.far));
+    pair_close(&pair);
 }
 
 /* ---- many ------------------------------------------------------------------------------------------- */
@@ -345,7 +344,7 @@ static void many(struct loop *loop)
     for (unsigned left = 3 * MANY; left > 0;) {
         size_t n;
 
-        assert_true(readable_soon(loop_fd(loop)));
+        assert_true(told_soon(loop));
         n = loop_collect(loop, tokens, left % 2 ? 7 : TOKENS_MAX);
         assert_in_range(n, 1, left % 2 ? 7 : TOKENS_MAX);
         for (size_t i = 0; i < n; i++)
@@ -361,7 +360,7 @@ static void many(struct loop *loop)
     pair_put(&pairs[MANY - 1]);
     expect_token(loop, MANY - 1);
     for (unsigned i = 0; i < MANY; i++) {
-        loop_remove(loop, pairs[i].near, i);
+        loop_remove(loop, pairs[i].near);
         pair_close(&pairs[i]);
     }
 }
@@ -387,11 +386,11 @@ static void many_leave(struct loop *loop)
     while (left > 0) {
         size_t n;
 
-        assert_true(readable_soon(loop_fd(loop)));
+        assert_true(told_soon(loop));
         n = loop_collect(loop, tokens, left % 2 ? 7 : TOKENS_MAX);
         for (size_t i = 0; i < n; i++) {
             assert_true(pairs[tokens[i]].near >= 0);
-            loop_remove(loop, pairs[tokens[i]].near, tokens[i]);
+            loop_remove(loop, pairs[tokens[i]].near);
             pair_close(&pairs[tokens[i]]);
         }
         left -= (unsigned)n;
@@ -442,7 +441,7 @@ static void member_move(struct loop *loop, struct member *member, uint32_t move,
         break;
     default:
         if (member->token != 0) {
-            loop_remove(loop, member->pair.near, member->token);
+            loop_remove(loop, member->pair.near);
             pair_close(&member->pair);
             *member = (struct member){ .pair = pair_open() };
         }
@@ -460,7 +459,7 @@ static void crowd_expect(struct loop *loop, const struct member *members)
     for (unsigned i = 0; i < CROWD; i++)
         expected += members[i].token != 0 && members[i].bytes > 0;
     if (expected > 0)
-        assert_true(readable_soon(loop_fd(loop)));
+        assert_true(told_soon(loop));
     n = loop_collect(loop, tokens, TOKENS_MAX);
     assert_int_equal(n, expected);
     for (unsigned i = 0; i < CROWD; i++) {
@@ -489,7 +488,7 @@ static void crowd(struct loop *loop)
     }
     for (unsigned i = 0; i < CROWD; i++) {
         if (members[i].token != 0)
-            loop_remove(loop, members[i].pair.near, members[i].token);
+            loop_remove(loop, members[i].pair.near);
         pair_close(&members[i].pair);
     }
     expect_nothing(loop);
@@ -529,12 +528,12 @@ static void adder_exits(struct loop *loop)
     assert_int_equal(adder.result, 0);
     pair_put(&pair);
     do /* the loop may have to look into it first */
-        assert_true(readable_soon(loop_fd(loop)));
+        assert_true(told_soon(loop));
     while (loop_collect(loop, tokens, TOKENS_MAX) == 0);
     assert_int_equal(tokens[0], 9);
     pair_take(&pair);
     expect_nothing(loop);
-    loop_remove(loop, pair.near, 9);
+    loop_remove(loop, pair.near);
     fd_close(&pair.near);
     assert_true(readable_soon(pair.far));
     pair_close(&pair);
@@ -587,7 +586,7 @@ static void taken_and_removed(struct loop *loop)
     for (unsigned i = 0; i < QUICK; i++) {
         pair_put(&keeper.pairs[i]);
         pair_take(&keeper.pairs[i]);
-        loop_remove(loop, keeper.pairs[i].near, i);
+        loop_remove(loop, keeper.pairs[i].near);
         fd_close(&keeper.pairs[i].near);
         assert_true(readable_soon(keeper.pairs[i].far)); /* nothing holds the socket */
         pair_close(&keeper.pairs[i]);
@@ -618,12 +617,16 @@ struct reactor {
 static void *reactor_run(void *arg)
 {
     struct reactor *reactor = arg;
+    struct uring *own = ring ? uring_open(loop_fd(reactor->loop)) : NULL;
     uint64_t tokens[TOKENS_MAX];
 
     while (!atomic_load(&reactor->stopped)) {
         size_t n;
 
-        fd_wait(loop_fd(reactor->loop));
+        if (own)
+            uring_wait(own, -1);
+        else
+            fd_wait(loop_fd(reactor->loop));
         pthread_mutex_lock(&reactor->lock);
         n = loop_collect(reactor->loop, tokens, TOKENS_MAX);
         for (size_t i = 0; i < n; i++) {
@@ -639,6 +642,8 @@ static void *reactor_run(void *arg)
         }
         pthread_mutex_unlock(&reactor->lock);
     }
+    if (own)
+        uring_close(own);
     return NULL;
 }
 
@@ -669,14 +674,14 @@ static void waited_for(struct loop *loop)
             sched_yield();
         }
         pthread_mutex_lock(&reactor.lock);
-        loop_remove(loop, pair.near, token);
+        loop_remove(loop, pair.near);
         pthread_mutex_unlock(&reactor.lock);
         pair_close(&pair);
     }
     pair_put(&reactor.stop);
     pthread_join(thread, NULL);
     assert_int_equal(reactor.told, rounds);
-    loop_remove(loop, reactor.stop.near, TOKEN_STOP);
+    loop_remove(loop, reactor.stop.near);
     pair_close(&reactor.stop);
 }
 
@@ -699,9 +704,12 @@ static int child_close(void *arg)
 
     for (int i = 0; i < OWN_PAGES; i++)
         pages[i] = support_shared_new(4096);
+    if (ring)
+        uring_close(ring);
     loop_close(arg);
     support_snapshot_take(&after);
     support_require_equal(after.fds, unlooped.fds + 2 * FORKED);
+    support_require_equal(support_count_rings(), 0);
     support_require_equal(after.mappings, unlooped.mappings + OWN_PAGES);
     for (int i = 0; i < OWN_PAGES; i++)
         support_shared_free(pages[i], 4096);
@@ -718,15 +726,15 @@ static void forked(struct loop *loop)
     }
     pair_put(&pairs[0]);
     expect_token(loop, 0);
-    loop_remove(loop, pairs[2].near, 2);
+    loop_remove(loop, pairs[2].near);
     support_wait_exit(support_child(child_close, loop), 0);
     expect_token(loop, 0);
     pair_take(&pairs[0]);
     expect_nothing(loop);
     pair_put(&pairs[1]);
     expect_token(loop, 1);
-    loop_remove(loop, pairs[0].near, 0);
-    loop_remove(loop, pairs[1].near, 1);
+    loop_remove(loop, pairs[0].near);
+    loop_remove(loop, pairs[1].near);
     for (unsigned i = 0; i < FORKED; i++)
         pair_close(&pairs[i]);
 }
@@ -737,65 +745,62 @@ static void test_a_child_only_lets_go(void **state)
     over_each(forked);
 }
 
-/* ---- which one ------------------------------------------------------------------------------------------ */
+/* ---- on a ring ------------------------------------------------------------------------------------------ */
 
-static void open_and_close(const struct loop_ops *expected)
+static void ends_in_time(struct loop *loop)
 {
-    struct loop *loop;
+    struct pair pair = pair_open();
 
-    support_require_equal(loop_open(&loop), 0);
-    support_require(loop->ops == expected);
-    loop_close(loop);
-}
-
-static int child_without_uring(void *unused)
-{
-    (void)unused;
-    support_refuse_syscall(SYS_io_uring_setup, EPERM);
-    open_and_close(&loop_epoll);
-    return 0;
-}
-
-/* A ring may be made, and then not be used. */
-static int child_with_useless_uring(void *unused)
-{
-    size_t fds = support_count_fds();
-
-    (void)unused;
-    support_refuse_syscall(SYS_io_uring_enter, EPERM);
-#ifdef VRD_HAVE_URING
-    struct loop *loop;
-
-    support_require(loop_uring.open(&loop) < 0);
-#endif
-    open_and_close(&loop_epoll);
-    support_require_equal(support_count_fds(), fds);
-    return 0;
-}
-
-static int child_without_epoll(void *unused)
-{
-    struct loop *loop;
-
-    (void)unused;
-    support_refuse_syscall(SYS_epoll_create1, ENOSYS);
-#ifdef VRD_HAVE_URING
-    if (loop_uring.open(&loop) == 0) {
-        loop_close(loop);
-        open_and_close(&loop_uring);
-        support_refuse_syscall(SYS_io_uring_setup, EPERM);
+    if (ring) {
+        assert_int_equal(loop_add(loop, pair.near, 1), 0);
+        for (int i = 0; i < 3; i++) {
+            while (uring_wait(ring, 1000000)) /* what was taken since */
+                assert_false(fd_readable(loop_fd(loop)));
+            assert_false(uring_wait(ring, 0));
+            pair_put(&pair);
+            assert_true(uring_wait(ring, 0)); /* it was there before */
+            pair_take(&pair);
+        }
+        loop_remove(loop, pair.near);
     }
-#endif
-    support_require(loop_open(&loop) < 0);
-    return 0;
+    pair_close(&pair);
 }
 
-static void test_takes_what_the_kernel_allows(void **state)
+static void test_does_not_wait_for_longer(void **state)
 {
     (void)state;
-    support_wait_exit(support_child(child_without_uring, NULL), 0);
-    support_wait_exit(support_child(child_with_useless_uring, NULL), 0);
-    support_wait_exit(support_child(child_without_epoll, NULL), 0);
+    over_each(ends_in_time);
+}
+
+/* Some sandboxes refuse to make a ring, others to use it, and some come later. */
+static int child_refused(void *arg)
+{
+    const long *nr = arg;
+    struct pair pair = pair_open();
+    size_t fds = support_count_fds();
+    struct uring *late;
+
+    late = uring_open(pair.near);
+    support_refuse_syscall(*nr, EPERM);
+    support_require(!uring_open(pair.near));
+    if (late) {
+        support_require(!uring_wait(late, 1000000));
+        pair_put(&pair);
+        support_require(uring_wait(late, -1));
+        uring_close(late);
+    }
+    support_require_equal(support_count_fds(), fds);
+    support_require_equal(support_count_rings(), 0);
+    return 0;
+}
+
+static void test_a_ring_may_be_refused(void **state)
+{
+    long calls[] = { SYS_io_uring_setup, SYS_io_uring_enter };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+        support_wait_exit(support_child(child_refused, &calls[i]), 0);
 }
 
 /* A sanitizer's own thread starts with the first one of the program. */
@@ -829,7 +834,8 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_lets_go_of_what_was_just_ready),
                      SUPPORT_TEST(test_wakes_who_waits),
                      SUPPORT_TEST(test_a_child_only_lets_go),
-                     SUPPORT_TEST(test_takes_what_the_kernel_allows),
+                     SUPPORT_TEST(test_does_not_wait_for_longer),
+                     SUPPORT_TEST(test_a_ring_may_be_refused),
                      { 0 },
                  },
              .warm_up = warm_up)
