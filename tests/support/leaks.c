@@ -136,6 +136,13 @@ size_t support_count_fds(void)
     return count_fds(false);
 }
 
+void support_await_fds(size_t n)
+{
+    for (int tries = 0; support_count_fds() != n && tries < 500; tries++)
+        support_sleep_ms(10);
+    support_require_equal(support_count_fds(), n);
+}
+
 size_t support_count_rings(void)
 {
     return count_entries("/proc/self/fd", is_ring, false);

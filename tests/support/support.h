@@ -208,6 +208,9 @@ int support_receive_fd(int sock);
  * library's thread opens it in its own time. The second counts them all.
  */
 size_t support_count_fds(void);
+
+/* Waits until there are `n` of them again: what a peer sent may be closed by another thread. */
+void support_await_fds(size_t n);
 size_t support_count_rings(void);
 
 /* ---- older kernels ------------------------------------------------------------------------------ */
