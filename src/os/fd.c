@@ -41,11 +41,11 @@ void fd_close_foreign(int *fd)
     bool quick = *fd < 0 || setsockopt(*fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off)) == 0 ||
                  fcntl(*fd, F_GET_SEALS) >= 0;
 
-    errno = saved;
     if (quick)
         fd_close(fd);
     else
         closer_take(fd);
+    errno = saved;
 }
 
 uint64_t fd_limit(void)
