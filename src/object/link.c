@@ -110,6 +110,7 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
 {
     const bool here = hello->type == FRAME_HELLO_HERE;
     struct link *link = calloc(1, sizeof(*link));
+    int *segment_fd = &datagram->fds[here ? 0 : 1];
     fd_auto own_fd = -1;
     int r;
 
@@ -122,11 +123,11 @@ struct link *link_new(struct port *port, const struct frame *hello, struct datag
     link->memory = port->memory;
     carried_queue_init(&link->carried);
     if ((!here && socket_adopt(datagram->fds[0]) < 0) ||
-        link_map(link, hello, datagram->fds[here ? 0 : 1], port->object == VRD_OBJECT_ENDPOINT,
-                 &own_fd) < 0) {
+        link_map(link, hello, *segment_fd, port->object == VRD_OBJECT_ENDPOINT, &own_fd) < 0) {
         free(link);
         return NULL;
     }
+    fd_close(segment_fd); /* a memfd: that waits for nobody */
     link->max_bytes = port->max_bytes;
     link->right = over->right;
     link->badge = over->right->badge;

@@ -268,8 +268,11 @@ void name_source_ready(struct source *source)
     for (int i = 0; i < ACCEPT_MAX && name->n_waiting < WAITING_MAX; i++) {
         struct vrd_source who;
         fd_auto fd = -1;
-        int r = listener_accept(source->fd, &fd, &who.pid, &who.uid, &who.gid);
+        int r;
 
+        if (!fd_readable(source->fd)) /* accept makes a socket before it looks */
+            return;
+        r = listener_accept(source->fd, &fd, &who.pid, &who.uid, &who.gid);
         if (r == -EAGAIN)
             return;
         if (r == 0)

@@ -288,6 +288,8 @@ static void owner_drained(struct source *source, int r)
         }
         source_free(&source);
     }
+    if (link && link->ended)
+        reactor_relieved();
     if (r < 0 || link) /* a new right is no news to who receives */
         receiver_post(port, link);
 }

@@ -180,9 +180,12 @@ bool port_look(struct port *port, const struct port_wait *wait)
     return port_news(port) || wait->look(port, wait);
 }
 
-/* Looks again and again for `spin` ns. True: there is something. */
+/*
+ * Looks again and again until then. `yields`: whoever is looked for may have to run first, and here. True:
+ * there is something.
+ */
 static bool port_spin(struct port *port, const struct port_wait *wait, int64_t started,
-                      int64_t until)
+                      int64_t until, bool yields)
 {
     int64_t now = started;
 
@@ -195,6 +198,8 @@ static bool port_spin(struct port *port, const struct port_wait *wait, int64_t s
         }
         if (pin_wanted(&port->handle.pin))
             return false;
+        if (yields)
+            yields = cpu_yield_cheaply();
         now = clock_now();
     } while (now < until);
     return false;
@@ -272,7 +277,7 @@ bool port_look_long(struct port *port, const struct port_wait *wait)
     int64_t now = clock_now();
 
     return wait->peer_here(port, wait) ? port_look(port, wait)
-                                       : port_spin(port, wait, now, now + LOOK_LONG);
+                                       : port_spin(port, wait, now, now + LOOK_LONG, false);
 }
 
 /*
@@ -317,7 +322,7 @@ static int port_doze(struct port *port, vrd_cap_t cap, const struct port_wait *w
     n = port_ring(port) == RING_FUTEX ? wait->points(port, wait, points + 1) : 0;
     /* what ran on this CPU has no stores left in flight, one look is as good as many */
     if (wait->peer_here(port, wait) ? port_look(port, wait)
-                                    : port_spin(port, wait, fenced, fenced + LOOK_LONG))
+                                    : port_spin(port, wait, fenced, fenced + LOOK_LONG, false))
         return 0;
     left = deadline - clock_now();
     if (left <= 0)
@@ -346,6 +351,7 @@ int port_nap(struct port *port, vrd_cap_t cap, int64_t ns)
 
 int port_wait(struct port *port, vrd_cap_t cap, const struct port_wait *wait, int64_t deadline)
 {
+    const bool hopes = port->hopes;
     int64_t started, until;
     int r;
 
@@ -355,11 +361,11 @@ int port_wait(struct port *port, vrd_cap_t cap, const struct port_wait *wait, in
         return port_doze(port, cap, wait, deadline);
     }
     started = clock_now();
-    until = started + (port->hopes ? SPIN_MAX : (int64_t)port->spin);
+    until = started + (hopes ? SPIN_MAX : (int64_t)port->spin);
     port->hopes = false;
     if (until > deadline)
         until = deadline;
-    if (port_spin(port, wait, started, until)) {
+    if (port_spin(port, wait, started, until, hopes)) {
         port_learn(port, 0);
         return 0;
     }

@@ -119,7 +119,10 @@ struct port_wait {
     bool alone; /* its notice is nobody else's */
 };
 
-/* Something comes very soon: the next wait spins for as long as any. Pin held. */
+/*
+ * Something comes very soon, from whoever may not have run yet: the next wait spins for as long as any, and
+ * lets others have this CPU meanwhile. Pin held.
+ */
 void port_hope(struct port *port);
 
 /*

@@ -37,6 +37,12 @@ void reactor_owe(void);
 void reactor_starved(void);
 
 /*
+ * With the control lock held: a link has ended, and another may come. If the thread has nothing else to do
+ * after this turn, it makes a segment ready.
+ */
+void reactor_relieved(void);
+
+/*
  * With the control lock held: a peer that is awake is about to say something. The thread looks for it
  * for a moment before it sleeps.
  */

@@ -208,6 +208,7 @@ static int sender_said_hello(struct port *port, int r)
         ring_writer_deinit(&s->ring);
         return r;
     }
+    port_hope(port); /* the owner may be on this CPU */
     sender_settle(port, SENDER_LINKED);
     return 0;
 }
@@ -601,6 +602,7 @@ static int sender_welcome(struct source *source, struct datagram *datagram)
     r = segment_import(datagram->fds[0], LAYOUT_RECEIVER_SIZE, &s->answer);
     if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
+    fd_close(&datagram->fds[0]); /* a memfd: that waits for nobody */
     s->owner = datagram->pid;
     if (s->owner == control_pid())
         return 0;

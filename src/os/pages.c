@@ -74,19 +74,8 @@ int pages_memfd(const char *name, size_t size, const struct pages *pages)
     return fd_take(&fd);
 }
 
-/* Before Linux 5.14; all of it is allocated, so that no page can be missing. */
-static void pages_touch(char *addr, size_t size, size_t page)
-{
-    for (size_t at = 0; at < size; at += page) {
-        volatile char *byte = addr + at;
-        const char kept = *byte;
-
-        *byte = kept;
-    }
-}
-
-/* All pages now: a hole would be billed to whoever reads it first. */
-static int pages_allocate(int fd, void *addr, size_t size, unsigned shift)
+/* Before Linux 5.14: allocates all of it, and then touches it, when no page can be missing. */
+static int pages_touch(int fd, char *addr, size_t size, size_t page)
 {
     int r;
 
@@ -95,14 +84,26 @@ static int pages_allocate(int fd, void *addr, size_t size, unsigned shift)
     } while (r < 0 && errno == EINTR);
     if (r < 0)
         return -errno;
+    for (size_t at = 0; at < size; at += page) {
+        volatile char *byte = addr + at;
+        const char kept = *byte;
+
+        *byte = kept;
+    }
+    return 0;
+}
+
+/* All pages now: a hole would be billed to whoever reads it first. */
+static int pages_allocate(int fd, void *addr, size_t size, unsigned shift)
+{
+    int r;
+
     do {
         r = madvise(addr, size, MADV_POPULATE_WRITE);
     } while (r < 0 && errno == EINTR);
-    if (r < 0 && errno != EINVAL)
-        return -ENOMEM;
-    if (r < 0)
-        pages_touch(addr, size, pages_size(shift));
-    return 0;
+    if (r < 0 && errno == EINVAL)
+        return pages_touch(fd, addr, size, pages_size(shift));
+    return r < 0 ? -ENOMEM : 0;
 }
 
 static int pages_advise(void *addr, size_t size, const struct pages *pages)

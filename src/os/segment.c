@@ -87,14 +87,15 @@ static int segment_check(int fd, size_t size, unsigned shift, unsigned *ret_shif
 
 int segment_import_of(int fd, size_t size, unsigned shift, struct segment *ret)
 {
-    int64_t blocks;
+    int64_t blocks = 0;
     int r = segment_check(fd, size, shift, &shift);
     bool populate = shift > 0 || size <= POPULATE_MAX;
     void *addr;
 
     if (r < 0)
         return r;
-    blocks = pages_blocks(fd);
+    if (shift > 0)
+        blocks = pages_blocks(fd);
     addr = mmap(NULL, size, PROT_READ, MAP_SHARED | (populate ? MAP_POPULATE : 0), fd, 0);
     if (addr == MAP_FAILED)
         return -errno;

@@ -361,8 +361,8 @@ static void links_with_one_process_share_its_descriptor(void **state)
             fds = support_count_fds();
         assert_ptr_equal(links[i]->life.life, links[0]->life.life);
     }
-    /* a tether with both its ends here, and a segment that goes with the hello */
-    assert_int_equal(support_count_fds(), fds + (SHARED - 1) * 3);
+    /* a tether with both its ends here */
+    assert_int_equal(support_count_fds(), fds + (SHARED - 1) * 2);
     link_free(links[0], NOTICE_CLOSED, false); /* who came first may go first */
     see_who_ended();
     assert_false(links[1]->ended);

@@ -420,6 +420,8 @@ static int child_refused(void *arg)
     int fd = -7, r;
 
     support_snapshot_take(&before);
+    if (*call == SYS_fallocate) /* which only older kernels need */
+        support_refuse_syscall_arg(SYS_madvise, 2, 23 /* MADV_POPULATE_WRITE */, EINVAL);
     support_refuse_syscall(*call, ENOMEM);
     r = segment_create(4096, &segment, &fd);
     support_require_equal(r, -ENOMEM);
@@ -444,6 +446,7 @@ static int child_old_kernel(void *arg)
 
     (void)arg;
     support_refuse_syscall_arg(SYS_memfd_create, 1, MFD_CLOEXEC | MFD_ALLOW_SEALING | 8U, EINVAL);
+    support_refuse_syscall_arg(SYS_madvise, 2, 23 /* MADV_POPULATE_WRITE */, EINVAL);
     support_require_equal(segment_create(4096, &segment, &fd), 0);
     segment_unmap(&segment);
     close(fd);
