@@ -66,6 +66,8 @@ VRD_API int vrd_unpublish(const char *name);
  * to appear and to answer, whatever it does meanwhile; with 0 it does not wait for one to appear, but
  * gives one that is there a second to answer. The directory of names may come later, too. Before it sleeps
  * it looks for the answer for up to 0.2 ms. Whose it is, vrd_cap_info tells once the owner has answered.
+ * A process that connects a second time within a second keeps a page and two descriptors ready for the next
+ * time, until it has not connected for a second.
  *  ENDPOINT_NOT_FOUND  nobody has published the name, and the call was not to wait
  *  ENDPOINT_BUSY       too many wait for the publisher, and the call was not to wait
  *  TIMEOUT             nobody had by the end of the time, or whoever has did not answer

@@ -20,6 +20,7 @@
 #include "object/reactor.h"
 #include "object/request.h"
 #include "object/source.h"
+#include "object/spare.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
@@ -51,6 +52,7 @@ int vrd_cap_close(vrd_cap_t cap)
     if (!port)
         return r;
     port_close(port);
+    spare_make(1); /* for the next, where somebody connects again and again: now nobody waits */
     return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "object/outfit.h"
 #include "object/reactor.h"
 #include "object/sender.h"
+#include "object/spare.h"
 #include "os/fd.h"
 #include "os/listener.h"
 #include "os/socket.h"
@@ -214,6 +215,9 @@ int vrd_connect(const char *name, int64_t timeout_ns, vrd_cap_t *ret)
     r = control_ready();
     if (r < 0)
         return r;
+    control_lock();
+    spares_connecting();
+    control_unlock();
     deadline = clock_deadline(timeout_ns != 0 ? timeout_ns : NAME_ANSWER_NS);
     r = connect_try(name, deadline, ret);
     if (timeout_ns != 0 && connect_may_wait(r))

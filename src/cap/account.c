@@ -84,7 +84,7 @@ static uint64_t account_limit(enum account_kind kind)
 
 bool account_allows(const struct account *account, enum account_kind kind, uint64_t n)
 {
-    uint64_t limit, left, share;
+    uint64_t limit, left, of_user;
 
     if (!account)
         return true;
@@ -92,9 +92,10 @@ bool account_allows(const struct account *account, enum account_kind kind, uint6
     if (n > limit || total[kind] + n > limit || account->used[kind] + n > quotas[kind])
         return false;
     left = limit - total[kind] - n;
-    share = account->parent->id == process_user() ? ACCOUNT_USER_SHARE : 1;
+    of_user = account->parent->used[kind] + n;
     return account->used[kind] + n <= ACCOUNT_PROCESS_SHARE * left &&
-           account->parent->used[kind] + n <= share * left;
+           (of_user <= left ||
+            (of_user <= ACCOUNT_USER_SHARE * left && account->parent->id == process_user()));
 }
 
 void account_charge(struct account *account, enum account_kind kind, uint64_t n)

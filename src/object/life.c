@@ -37,13 +37,13 @@ static struct list *life_bucket(pid_t pid)
  */
 static struct life *life_find(pid_t pid, int pidfd)
 {
-    if (pid == 0 || fd_readable(pidfd))
+    if (pid == 0)
         return NULL;
     list_foreach(node, life_bucket(pid)) {
         struct life *life = list_entry(node, struct life, node);
 
         if (life->pid == pid && !fd_readable(life->source->fd))
-            return life;
+            return fd_readable(pidfd) ? NULL : life;
     }
     return NULL;
 }

@@ -337,7 +337,7 @@ static int sender_adopt(struct port *port)
 
     control_lock();
     /* Before the owner has answered, and after a hint: nobody else may have looked yet. */
-    if (s->tether)
+    if (s->tether && s->answer.size == 0)
         sender_source_ready(s->tether);
     atomic_fetch_and_explicit(&port->attention, ~PORT_NEWS, memory_order_relaxed);
     if (s->answer.size > 0) {

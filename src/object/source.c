@@ -22,6 +22,7 @@
 #include "object/relay.h"
 #include "object/revoke.h"
 #include "object/sender.h"
+#include "object/spare.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
@@ -224,7 +225,7 @@ bool sources_after_fork(void)
     /* One pidfd, or one timer, looks like another on older kernels: they went with the sockets. */
     for (size_t fd = 0; lost && fd < sources_size; fd++)
         if (sources[fd] && (sources[fd]->kind == SOURCE_LIFE || sources[fd]->kind == SOURCE_PEER ||
-                            sources[fd]->kind == SOURCE_TIMER))
+                            sources[fd]->kind == SOURCE_TIMER || sources[fd]->kind == SOURCE_LEASE))
             source_lose(sources[fd]);
     return lost;
 }
@@ -292,6 +293,9 @@ void reactor_dispatch(uint64_t token)
         break;
     case SOURCE_TIMER:
         ready_source_ready(source);
+        break;
+    case SOURCE_LEASE:
+        spare_source_ready(source);
         break;
     case SOURCE_LEAVING: /* its turn comes */
         break;

@@ -32,6 +32,7 @@ enum source_kind {
     SOURCE_LIFE,       /* process: one that we have links with                      */
     SOURCE_PEER,       /* process: one that we have had a link with                 */
     SOURCE_TIMER,      /* when second looks are due                                 */
+    SOURCE_LEASE,      /* when the spare segment of one who connects goes           */
     SOURCE_NAME,       /* name: the socket of the right that it hands on            */
     SOURCE_HOLDER,     /* a region's maker: somebody who holds the region           */
     SOURCE_MAKER,      /* whoever holds a region: its maker                         */

@@ -32,6 +32,23 @@ static bool name_exists(const char *name)
     return access(path, F_OK) == 0;
 }
 
+/* Descriptors of segments that this process has open. */
+static size_t segments_open(void)
+{
+    char path[32], target[64];
+    size_t n = 0;
+
+    for (int fd = 0; fd < 1024; fd++) {
+        ssize_t len;
+
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        len = readlink(path, target, sizeof target - 1);
+        target[len > 0 ? len : 0] = '\0';
+        n += strncmp(target, "/memfd:veridian", 15) == 0;
+    }
+    return n;
+}
+
 /* ---- the other process ------------------------------------------------------------------------- */
 
 /* client NAME TEXT: connects, waiting for the name, and sends. */
@@ -42,6 +59,7 @@ static int role_client(struct support_role_args *args)
     EXPECT(vrd_connect(args->args[0], 20 * SECONDS, &cap), 0);
     EXPECT(vrd_send(cap, args->args[1], strlen(args->args[1])), 0);
     EXPECT(vrd_cap_close(cap), 0);
+    EXPECT(segments_open(), 0); /* who connects once keeps nothing */
     return 0;
 }
 
@@ -54,17 +72,19 @@ static int role_refused(struct support_role_args *args)
     return 0;
 }
 
-/* server NAME: publishes, opens the gate at descriptor 3, and receives one message. */
+/* server NAME [N]: publishes, opens the gate at descriptor 3, and receives one message, or N. */
 static int role_server(struct support_role_args *args)
 {
     struct support_gate ready = { .fd = args->fds[0] };
+    int n = args->args[1] ? atoi(args->args[1]) : 1;
     vrd_cap_t send, receive;
     char text[16];
 
     EXPECT(vrd_channel_create(4, &send, &receive), 0);
     EXPECT(vrd_publish(send, args->args[0], NULL), 0);
     support_gate_open(&ready);
-    EXPECT(vrd_receive(receive, text, sizeof text), 5);
+    for (int i = 0; i < n; i++)
+        EXPECT(vrd_receive(receive, text, sizeof text), 5);
     return 0; /* the name goes with the process */
 }
 
@@ -562,30 +582,12 @@ static void a_child_has_none_of_its_parents_names(void **state)
     EXPECT(vrd_cap_close(receive), 0);
 }
 
-/* Descriptors of segments that this process has open. */
-static size_t segments_open(void)
-{
-    char path[32], target[64];
-    size_t n = 0;
-
-    for (int fd = 0; fd < 1024; fd++) {
-        ssize_t len;
-
-        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-        len = readlink(path, target, sizeof target - 1);
-        target[len > 0 ? len : 0] = '\0';
-        n += strncmp(target, "/memfd:veridian", 15) == 0;
-    }
-    return n;
-}
-
 static int has_no_segments(void *arg)
 {
     struct ends ends;
 
     (void)arg;
-    support_require(segments_open() > 0); /* as the parent left it */
-    ends = ends_new(4);                   /* the first use of the library */
+    ends = ends_new(4); /* the first use of the library */
     EXPECT(segments_open(), 0);
     numbered_send(ends.send, 1, 0, 8); /* and it makes segments of its own */
     numbered_receive(ends.receive, 1, 0, 8);
@@ -607,12 +609,48 @@ static void a_child_has_none_of_its_parents_segments(void **state)
     receive_text(receive, "first");
     while (segments_open() < 2 && tries++ < 500)
         support_sleep_ms(10);
+    assert_true(segments_open() >= 2);
     support_wait_exit(support_child(has_no_segments, NULL), 0);
     support_wait_exit(client_start("ready", "as before"), 0);
     receive_text(receive, "as before");
     EXPECT(vrd_unpublish("ready"), 0);
     EXPECT(vrd_cap_close(send), 0);
     EXPECT(vrd_cap_close(receive), 0);
+}
+
+#define AGAIN 100
+#define AGAIN_TEXT "100"
+
+/* Again and again: within a second, mostly. */
+static void who_connects_again_keeps_a_segment_for_a_second(void **state)
+{
+    struct support_gate ready;
+    bool kept = false;
+    int tries = 0;
+    pid_t server;
+    vrd_cap_t cap;
+
+    (void)state;
+    support_runtime_dir();
+    support_gate_init(&ready);
+    server =
+        support_spawn_role("server", &ready.fd, 1, (const char *[]){ "again", AGAIN_TEXT, NULL });
+    support_gate_wait(&ready);
+    for (int i = 0; i < AGAIN; i++) {
+        EXPECT(vrd_connect("again", 20 * SECONDS, &cap), 0);
+        EXPECT(vrd_send(cap, "hello", 5), 0);
+        EXPECT(vrd_cap_close(cap), 0);
+        if (segments_open() == 0 || kept)
+            continue;
+        kept = true;
+        support_wait_exit(support_child(has_no_segments, NULL), 0);
+    }
+    assert_true(kept);
+    support_wait_exit(server, 0);
+    support_gate_deinit(&ready);
+    while (segments_open() > 0 && tries++ < 1000)
+        support_sleep_ms(10);
+    assert_int_equal(segments_open(), 0);
 }
 
 static void a_name_whose_owner_is_gone_goes_too(void **state)
@@ -681,6 +719,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(visitors_with_bad_manners),
                      SUPPORT_TEST(a_child_has_none_of_its_parents_names),
                      SUPPORT_TEST(a_child_has_none_of_its_parents_segments),
+                     SUPPORT_TEST(who_connects_again_keeps_a_segment_for_a_second),
                      SUPPORT_TEST(a_name_whose_owner_is_gone_goes_too),
                      SUPPORT_TEST(refused_by_role),
                      { 0 },
