@@ -4,24 +4,12 @@
  * input is a program of greetings, frames, descriptors, words in the owner's segment, hang-ups, and
  * what the holder does meanwhile. Every call returns with a documented error, at once, and nothing is left.
  */
-#include "descriptors.h"
-#include "input.h"
+#include "attacker.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#include <veridian/ipc.h>
-
-#include "cap/frame.h"
 #include "link/layout.h"
-#include "os/fd.h"
-#include "os/segment.h"
-#include "os/socket.h"
 
 #define SLOTS 4
 #define MESSAGE_MAX 20000
-#define SOCKETS_MAX 16
 #define CAPS_MAX 8
 
 enum step {
@@ -47,97 +35,53 @@ enum step {
 };
 
 struct stage {
-    struct input input;
+    struct input *input;
+    struct attacker attacker; /* the maker and the owner */
     vrd_cap_t caps[CAPS_MAX];
     size_t n_caps;
-    int sockets[SOCKETS_MAX]; /* the maker's and owner's */
-    size_t n_sockets;
-    struct segment segment; /* the owner's, writable */
-    int segment_fd;
 };
 
 /* ---- the attacker --------------------------------------------------------------------------------- */
 
-static void stage_add_socket(struct stage *stage, int fd)
-{
-    if (stage->n_sockets < SOCKETS_MAX)
-        stage->sockets[stage->n_sockets++] = fd;
-    else
-        fd_close(&fd);
-}
-
-static int stage_socket(struct stage *stage)
-{
-    return stage->sockets[input_u8(&stage->input) % stage->n_sockets];
-}
-
-static int make_fd(struct stage *stage)
-{
-    int pair[2];
-
-    switch (input_u8(&stage->input) % 6) {
-    case 0:
-        return dup(stage->segment_fd);
-    case 1:
-        return open("/dev/null", O_RDWR | O_CLOEXEC);
-    case 2:
-        return memfd_create("veridian", MFD_CLOEXEC);
-    case 3:
-        return dup(stage_socket(stage));
-    default:
-        fuzz_require(socket_pair(pair) == 0);
-        stage_add_socket(stage, pair[0]);
-        return pair[1];
-    }
-}
-
-static void say(struct stage *stage, int to, const struct frame *frame, size_t n_fds)
-{
-    uint8_t buf[FRAME_SIZE];
-    int fds[6];
-
-    frame_encode(frame, buf);
-    for (size_t i = 0; i < n_fds; i++)
-        fds[i] = make_fd(stage);
-    socket_send(to, buf, sizeof buf, fds, n_fds);
-    for (size_t i = 0; i < n_fds; i++)
-        fd_close(&fds[i]);
-}
+static const enum attacker_fd kinds[] = {
+    ATTACKER_SEGMENT,    ATTACKER_NULL,       ATTACKER_MEMFD,
+    ATTACKER_OLD_SOCKET, ATTACKER_NEW_SOCKET, ATTACKER_NEW_SOCKET,
+};
 
 /* Mostly plausible values. */
 static struct frame any_frame(struct stage *stage)
 {
-    const uint8_t odd = input_u8(&stage->input);
-    struct frame frame = { .type = input_u8(&stage->input) % (FRAME_TYPE_MAX + 2U) };
+    const uint8_t odd = input_u8(stage->input);
+    struct frame frame = { .type = input_u8(stage->input) % (FRAME_TYPE_MAX + 2U) };
 
     if (frame.type == FRAME_GREETING_SEND || frame.type == FRAME_GREETING_RECEIVE ||
         frame.type == FRAME_GREETING_REPLY || frame.type == FRAME_HELLO) {
-        frame.slots = odd & 1 ? input_u32(&stage->input) : SLOTS;
-        frame.max_message = odd & 2 ? input_u64(&stage->input) : MESSAGE_MAX;
+        frame.slots = odd & 1 ? input_u32(stage->input) : SLOTS;
+        frame.max_message = odd & 2 ? input_u64(stage->input) : MESSAGE_MAX;
     }
     if (frame.type == FRAME_GREETING_SEND || frame.type == FRAME_GREETING_RECEIVE ||
         frame.type == FRAME_INVITATIONS || odd & 4) {
-        frame.rights = input_u8(&stage->input) % 128;
-        frame.object = input_u8(&stage->input) % 6;
-        frame.badge = input_u8(&stage->input);
-        frame.depth = input_u8(&stage->input);
+        frame.rights = input_u8(stage->input) % 128;
+        frame.object = input_u8(stage->input) % 6;
+        frame.badge = input_u8(stage->input);
+        frame.depth = input_u8(stage->input);
     }
     if (frame.type == FRAME_ATTACH || frame.type == FRAME_REPLY || odd & 8) {
-        frame.extension = input_u8(&stage->input) % 8;
-        frame.bytes = odd & 16 ? input_u64(&stage->input) : LAYOUT_PAGE;
-        frame.count = input_u8(&stage->input) % 20;
+        frame.extension = input_u8(stage->input) % 8;
+        frame.bytes = odd & 16 ? input_u64(stage->input) : LAYOUT_PAGE;
+        frame.count = input_u8(stage->input) % 20;
     }
     if (frame.type == FRAME_GREETING_REGION) {
-        frame.rights = VRD_RIGHT_READ | input_u8(&stage->input) % 128;
-        frame.extension = input_u8(&stage->input) % 5;
-        frame.bytes = odd & 16 ? input_u64(&stage->input) : LAYOUT_RECEIVER_SIZE;
-        frame.id = input_u8(&stage->input) % 5;
+        frame.rights = VRD_RIGHT_READ | input_u8(stage->input) % 128;
+        frame.extension = input_u8(stage->input) % 5;
+        frame.bytes = odd & 16 ? input_u64(stage->input) : LAYOUT_RECEIVER_SIZE;
+        frame.id = input_u8(stage->input) % 5;
     } else if (frame.type == FRAME_TRANSFER || frame.type == FRAME_REVOKED ||
                frame.type == FRAME_INVITATIONS || odd & 32) {
-        frame.id = input_u8(&stage->input);
+        frame.id = input_u8(stage->input);
     }
     if (frame.type == FRAME_CLOSE || odd & 64)
-        frame.cause = input_u8(&stage->input) % 8;
+        frame.cause = input_u8(stage->input) % 8;
     return frame;
 }
 
@@ -145,10 +89,9 @@ static struct frame any_frame(struct stage *stage)
 static void welcome(struct stage *stage)
 {
     const struct frame frame = { .type = FRAME_WELCOME };
-    uint8_t buf[FRAME_SIZE];
+    int fds[ATTACKER_FDS_MAX] = { dup(stage->attacker.segment_fd) };
 
-    frame_encode(&frame, buf);
-    socket_send(stage_socket(stage), buf, sizeof buf, &stage->segment_fd, 1);
+    attacker_give_frame(attacker_socket(&stage->attacker), &frame, fds, 1);
 }
 
 /* Takes what the holder says, its tethers among it. */
@@ -156,35 +99,35 @@ static void read_one(struct stage *stage)
 {
     datagram_auto datagram = { .pidfd = -1 };
 
-    if (socket_receive(stage_socket(stage), &datagram) != 1)
+    if (socket_receive(attacker_socket(&stage->attacker), &datagram) != 1)
         return;
     for (size_t i = 0; i < datagram.n_fds; i++)
         if (socket_adopt(datagram.fds[i]) == 0)
-            stage_add_socket(stage, fd_take(&datagram.fds[i]));
+            attacker_add_socket(&stage->attacker, fd_take(&datagram.fds[i]));
 }
 
 static void poke(struct stage *stage)
 {
-    uint64_t *words = stage->segment.addr;
-    const size_t at = input_u8(&stage->input) % 3 == 0
-                          ? input_u8(&stage->input) % 2 * 16
-                          : input_u32(&stage->input) % (LAYOUT_PAGE / sizeof *words);
+    uint64_t *words = stage->attacker.segment.addr;
+    const size_t at = input_u8(stage->input) % 3 == 0
+                          ? input_u8(stage->input) % 2 * 16
+                          : input_u32(stage->input) % (LAYOUT_PAGE / sizeof *words);
 
-    __atomic_store_n(&words[at], input_u64(&stage->input), __ATOMIC_RELAXED);
+    __atomic_store_n(&words[at], input_u64(stage->input), __ATOMIC_RELAXED);
 }
 
 /* What the next call is answered, perhaps, and what goes with it. */
 static void answer(struct stage *stage)
 {
-    struct receiver_segment *own = stage->segment.addr;
-    const uint32_t entry = input_u8(&stage->input) % 3, sequence = input_u8(&stage->input) % 16;
-    const uint64_t kind = input_u8(&stage->input), len = input_u8(&stage->input) % 66;
+    struct receiver_segment *own = stage->attacker.segment.addr;
+    const uint32_t entry = input_u8(stage->input) % 3, sequence = input_u8(stage->input) % 16;
+    const uint64_t kind = input_u8(stage->input), len = input_u8(stage->input) % 66;
     struct slot *slot = &own->replies[entry];
 
     slot->transfer = kind & SLOT_META ? UINT64_C(1) << 32 | sequence : 0;
     if ((kind & SLOT_KIND_MASK) == SLOT_BYTES) {
-        const struct slot_bytes bytes = { .len = input_u32(&stage->input) % (2 * LAYOUT_PAGE),
-                                          .extension = input_u8(&stage->input) % 4 };
+        const struct slot_bytes bytes = { .len = input_u32(stage->input) % (2 * LAYOUT_PAGE),
+                                          .extension = input_u8(stage->input) % 4 };
 
         memcpy(slot->head, &bytes, sizeof bytes);
     }
@@ -251,17 +194,17 @@ static void holder_step(struct stage *stage, enum step step)
 
     if (stage->n_caps == 0)
         return;
-    which = input_u8(&stage->input) % stage->n_caps;
+    which = input_u8(stage->input) % stage->n_caps;
     cap = stage->caps[which];
     switch (step) {
     case SEND:
-        known(vrd_send_timed(cap, data, input_u8(&stage->input) % 65, 0));
+        known(vrd_send_timed(cap, data, input_u8(stage->input) % 65, 0));
         break;
     case SEND_BIG:
-        known(vrd_send_timed(cap, data, input_u32(&stage->input) % sizeof data, 0));
+        known(vrd_send_timed(cap, data, input_u32(stage->input) % sizeof data, 0));
         break;
     case CALL:
-        call(cap, input_u8(&stage->input) & 1);
+        call(cap, input_u8(stage->input) & 1);
         break;
     case RECEIVE:
         if (vrd_receive_message(cap, &message, 0) == 0)
@@ -270,13 +213,13 @@ static void holder_step(struct stage *stage, enum step step)
                     stage_add_cap(stage, message.caps[i]);
         break;
     case MAP:
-        use_region(cap, VRD_RIGHT_READ | (input_u8(&stage->input) & 1 ? VRD_RIGHT_WRITE : 0));
+        use_region(cap, VRD_RIGHT_READ | (input_u8(stage->input) & 1 ? VRD_RIGHT_WRITE : 0));
         break;
     case UNMAP:
         known(vrd_region_unmap(cap));
         break;
     case REPLY:
-        known(vrd_reply(cap, data, input_u32(&stage->input) % sizeof data));
+        known(vrd_reply(cap, data, input_u32(stage->input) % sizeof data));
         if (vrd_cap_info(cap, &info) == VRD_ERR_INVALID_CAPABILITY) /* it was one: used up */
             stage->caps[which] = stage->caps[--stage->n_caps];
         break;
@@ -284,7 +227,7 @@ static void holder_step(struct stage *stage, enum step step)
         close_one(stage, which);
         break;
     case DERIVE:
-        if (vrd_cap_derive(cap, input_u8(&stage->input) & 1 ? VRD_RIGHT_READ : VRD_RIGHT_SEND,
+        if (vrd_cap_derive(cap, input_u8(stage->input) & 1 ? VRD_RIGHT_READ : VRD_RIGHT_SEND,
                            &derived) == 0)
             stage_add_cap(stage, derived);
         break;
@@ -302,15 +245,15 @@ static void holder_step(struct stage *stage, enum step step)
 
 static void step(struct stage *stage)
 {
-    const enum step step = input_u8(&stage->input) % STEPS;
+    const enum step step = input_u8(stage->input) % STEPS;
     struct frame frame;
     int to;
 
     switch (step) {
     case FRAME:
         frame = any_frame(stage);
-        to = stage_socket(stage);
-        say(stage, to, &frame, input_u8(&stage->input) % 6);
+        to = attacker_socket(&stage->attacker);
+        attacker_say(&stage->attacker, to, &frame, input_u8(stage->input) % 6);
         break;
     case WELCOME:
         welcome(stage);
@@ -325,11 +268,11 @@ static void step(struct stage *stage)
         answer(stage);
         break;
     case RING:
-        socket_send(stage_socket(stage), "", 1, NULL, 0);
+        socket_send(attacker_socket(&stage->attacker), "", 1, NULL, 0);
         break;
     case HANG_UP:
-        if (input_u8(&stage->input) % 8 == 0)
-            socket_shutdown(stage_socket(stage));
+        if (input_u8(stage->input) % 8 == 0)
+            attacker_hang_up(&stage->attacker);
         break;
     default:
         holder_step(stage, step);
@@ -345,10 +288,10 @@ static void import_one(struct stage *stage)
     int pair[2], result;
 
     fuzz_require(socket_pair(pair) == 0);
-    stage_add_socket(stage, pair[0]);
-    for (int i = input_u8(&stage->input) % 3; i > 0; i--) {
+    attacker_add_socket(&stage->attacker, pair[0]);
+    for (int i = input_u8(stage->input) % 3; i > 0; i--) {
         frame = any_frame(stage);
-        say(stage, pair[0], &frame, input_u8(&stage->input) % 4);
+        attacker_say(&stage->attacker, pair[0], &frame, input_u8(stage->input) % 4);
     }
     result = vrd_cap_import(pair[1], &cap);
     known(result);
@@ -356,39 +299,25 @@ static void import_one(struct stage *stage)
         stage_add_cap(stage, cap);
 }
 
-static void stage_run(struct stage *stage)
+static void play(struct input *input)
 {
-    fuzz_require(segment_create(LAYOUT_RECEIVER_SIZE, &stage->segment, &stage->segment_fd) == 0);
-    import_one(stage);
-    for (int i = 0; i < 100 && input_more(&stage->input) && stage->n_sockets > 0; i++)
+    struct stage stage = { .input = input };
+
+    attacker_init(&stage.attacker, input, LAYOUT_RECEIVER_SIZE, 0);
+    stage.attacker.kinds = kinds;
+    stage.attacker.n_kinds = sizeof kinds / sizeof kinds[0];
+    import_one(&stage);
+    for (int i = 0; i < 100 && input_more(input); i++)
         if (i % 16 == 15)
-            import_one(stage);
+            import_one(&stage);
         else
-            step(stage);
-    for (size_t i = 0; i < stage->n_caps; i++)
-        fuzz_require(vrd_cap_close(stage->caps[i]) == 0);
-    for (size_t i = 0; i < stage->n_sockets; i++)
-        fd_close(&stage->sockets[i]);
-    fd_close(&stage->segment_fd);
-    segment_unmap(&stage->segment);
+            step(&stage);
+    for (size_t i = 0; i < stage.n_caps; i++)
+        fuzz_require(vrd_cap_close(stage.caps[i]) == 0);
+    attacker_deinit(&stage.attacker);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static bool warm; /* the control loop is there, and stays */
-    struct stage stage = { .input = { data, size } };
-    vrd_cap_t send, receive;
-    char byte;
-    int before;
-
-    if (!warm) {
-        fuzz_require(vrd_channel_create(1, &send, &receive) == 0);
-        fuzz_require(vrd_send(send, "", 1) == 0 && vrd_receive(receive, &byte, 1) == 1);
-        fuzz_require(vrd_cap_close(send) == 0 && vrd_cap_close(receive) == 0);
-        warm = true;
-    }
-    before = descriptors_next();
-    stage_run(&stage);
-    fuzz_require(descriptors_hold(before));
-    return 0;
+    return live_play(play, data, size);
 }

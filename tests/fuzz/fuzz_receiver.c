@@ -5,25 +5,13 @@
  * words in segments, and hang-ups; and of receives, answers and revocations. An honest sender's
  * messages arrive in order all the while, and at the end nothing is left.
  */
-#include "descriptors.h"
-#include "input.h"
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#include <veridian/ipc.h>
+#include "attacker.h"
 
 #include "api/passing.h"
-#include "cap/frame.h"
 #include "link/layout.h"
-#include "os/fd.h"
-#include "os/segment.h"
-#include "os/socket.h"
 
 #define SLOTS 16
 #define MESSAGE_MAX 20000
-#define SOCKETS_MAX 24
 #define BUFFER 32768
 #define REPLIES_MAX 8
 #define MARK UINT64_C(0x6f6e657374206d65)
@@ -52,156 +40,88 @@ enum step {
 };
 
 struct stage {
-    struct input input;
+    struct input *input;
+    struct attacker attacker;       /* its first socket is an invitation */
     vrd_cap_t send, receive;        /* of an endpoint: the same */
     vrd_cap_t replies[REPLIES_MAX]; /* calls that were received; VRD_CAP_NONE: none */
     uint64_t sent, received;        /* by the honest sender */
-    int sockets[SOCKETS_MAX];       /* the attacker's; the first is an invitation */
-    size_t n_sockets;
-    struct segment segment, bytes; /* the attacker's, writable */
-    int segment_fd, bytes_fd;
     uint32_t position;
     uint64_t transfers;
 };
 
-static void stage_add_socket(struct stage *stage, int fd)
-{
-    if (stage->n_sockets < SOCKETS_MAX)
-        stage->sockets[stage->n_sockets++] = fd;
-    else
-        fd_close(&fd);
-}
-
-static int stage_socket(struct stage *stage)
-{
-    return stage->sockets[input_u8(&stage->input) % stage->n_sockets];
-}
-
-/* A descriptor of some kind, for one message. */
-static int make_fd(struct stage *stage)
-{
-    int pair[2];
-
-    switch (input_u8(&stage->input) % 8) {
-    case 0:
-        return dup(stage->segment_fd);
-    case 1:
-        return dup(stage->bytes_fd);
-    case 2:
-        return open("/dev/null", O_RDWR | O_CLOEXEC);
-    case 3:
-        return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    case 4:
-        return memfd_create("veridian", MFD_CLOEXEC);
-    case 5:
-        return dup(stage_socket(stage));
-    default:
-        fuzz_require(socket_pair(pair) == 0);
-        stage_add_socket(stage, pair[0]);
-        return pair[1];
-    }
-}
-
-static void send_with_fds(struct stage *stage, const void *data, size_t len, size_t n)
-{
-    const int to = stage_socket(stage);
-    int fds[4];
-
-    for (size_t i = 0; i < n; i++)
-        fds[i] = make_fd(stage);
-    socket_send(to, data, len, fds, n);
-    for (size_t i = 0; i < n; i++)
-        fd_close(&fds[i]);
-}
+static const enum attacker_fd kinds[] = {
+    ATTACKER_SEGMENT, ATTACKER_BYTES,      ATTACKER_NULL,       ATTACKER_LOOSE_SOCKET,
+    ATTACKER_MEMFD,   ATTACKER_OLD_SOCKET, ATTACKER_NEW_SOCKET, ATTACKER_NEW_SOCKET,
+};
 
 /* A well-formed frame, with mostly plausible values. */
 static void send_frame(struct stage *stage)
 {
-    const uint8_t odd = input_u8(&stage->input);
-    struct frame frame = { .type = input_u8(&stage->input) % (FRAME_TYPE_MAX + 2U) };
-    uint8_t buf[FRAME_SIZE];
+    const uint8_t odd = input_u8(stage->input);
+    struct frame frame = { .type = input_u8(stage->input) % (FRAME_TYPE_MAX + 2U) };
+    size_t n;
 
     if (frame.type == FRAME_HELLO || frame.type == FRAME_GREETING_SEND ||
         frame.type == FRAME_GREETING_RECEIVE) {
-        frame.slots = odd & 1 ? input_u32(&stage->input) : SLOTS;
-        frame.max_message = odd & 2 ? input_u64(&stage->input) : MESSAGE_MAX;
+        frame.slots = odd & 1 ? input_u32(stage->input) : SLOTS;
+        frame.max_message = odd & 2 ? input_u64(stage->input) : MESSAGE_MAX;
     }
     if (frame.type == FRAME_DERIVE || frame.type == FRAME_INVITATIONS || odd & 4)
-        frame.rights = input_u8(&stage->input);
+        frame.rights = input_u8(stage->input);
     if (frame.type == FRAME_ATTACH || odd & 8) {
-        frame.extension = input_u8(&stage->input) % 8;
-        frame.bytes = odd & 16 ? input_u64(&stage->input) : LAYOUT_PAGE;
+        frame.extension = input_u8(stage->input) % 8;
+        frame.bytes = odd & 16 ? input_u64(stage->input) : LAYOUT_PAGE;
     }
     if (frame.type == FRAME_DERIVE && odd & 32)
-        frame.badge = input_u8(&stage->input);
+        frame.badge = input_u8(stage->input);
     if (frame.type == FRAME_REVOKE || frame.type == FRAME_TRANSFER || odd & 64)
-        frame.id = input_u8(&stage->input);
+        frame.id = input_u8(stage->input);
     if (odd & 32)
-        frame.count = input_u8(&stage->input) % 4;
+        frame.count = input_u8(stage->input) % 4;
     if (frame.type == FRAME_CLOSE)
-        frame.cause = input_u8(&stage->input) % 8;
+        frame.cause = input_u8(stage->input) % 8;
     if (odd & 128) {
-        frame.depth = input_u8(&stage->input) % 4;
-        frame.object = input_u8(&stage->input) % 6;
+        frame.depth = input_u8(stage->input) % 4;
+        frame.object = input_u8(stage->input) % 6;
     }
-    frame_encode(&frame, buf);
-    send_with_fds(stage, buf, sizeof buf, input_u8(&stage->input) % 4);
+    n = input_u8(stage->input) % 4;
+    attacker_say(&stage->attacker, attacker_socket(&stage->attacker), &frame, n);
 }
 
 /* Over the newest socket, which may be a tether, with the number that comes next, mostly. */
 static void transfer(struct stage *stage)
 {
-    const uint8_t odd = input_u8(&stage->input);
+    const uint8_t odd = input_u8(stage->input);
     const struct frame frame = { .type = FRAME_TRANSFER,
                                  .id = odd & 128 ? odd : ++stage->transfers };
-    uint8_t buf[FRAME_SIZE];
-    int fds[4];
+    int fds[ATTACKER_FDS_MAX];
 
-    frame_encode(&frame, buf);
-    for (size_t i = 0; i <= odd % 4U; i++)
-        fds[i] = make_fd(stage);
-    socket_send(stage_socket(stage), buf, sizeof buf, fds, odd % 4U + 1);
-    for (size_t i = 0; i <= odd % 4U; i++)
-        fd_close(&fds[i]);
+    attacker_make_fds(&stage->attacker, fds, 0, odd % 4U + 1);
+    attacker_give_frame(attacker_socket(&stage->attacker), &frame, fds, odd % 4U + 1);
 }
 
 static void send_hello(struct stage *stage)
 {
-    const struct frame hello = { .type = FRAME_HELLO, .slots = SLOTS, .max_message = MESSAGE_MAX };
-    uint8_t buf[FRAME_SIZE];
-    int pair[2];
+    const int to = attacker_socket(&stage->attacker);
 
-    fuzz_require(socket_pair(pair) == 0);
-    frame_encode(&hello, buf);
-    socket_send(stage_socket(stage), buf, sizeof buf, (int[]){ pair[1], stage->segment_fd }, 2);
-    fd_close(&pair[1]);
-    stage_add_socket(stage, pair[0]);
-}
-
-static void send_bytes(struct stage *stage)
-{
-    uint8_t buf[SOCKET_DATA_MAX + 8];
-    const size_t len = input_u8(&stage->input) % sizeof buf;
-
-    input_take(&stage->input, buf, len);
-    send_with_fds(stage, buf, len, input_u8(&stage->input) % 4);
+    attacker_add_socket(&stage->attacker, attacker_hello(&stage->attacker, to, SLOTS, MESSAGE_MAX));
 }
 
 static struct sender_segment *stage_memory(const struct stage *stage)
 {
-    return stage->segment.addr;
+    return stage->attacker.segment.addr;
 }
 
 static void poke(struct stage *stage)
 {
-    const size_t at = input_u32(&stage->input) % (stage->segment.size / sizeof(uint64_t));
+    const size_t at = input_u32(stage->input) % (stage->attacker.segment.size / sizeof(uint64_t));
 
-    ((uint64_t *)stage->segment.addr)[at] = input_u64(&stage->input);
+    ((uint64_t *)stage->attacker.segment.addr)[at] = input_u64(stage->input);
 }
 
 static void publish(struct stage *stage)
 {
-    const uint64_t len = input_u8(&stage->input), kind = input_u8(&stage->input);
+    const uint64_t len = input_u8(stage->input), kind = input_u8(stage->input);
 
     stage_memory(stage)->slots[stage->position % SLOTS].word =
         kind << 40 | len << 32 | (stage->position + 1);
@@ -215,16 +135,16 @@ static struct slot *stage_slot(struct stage *stage)
 
 static void name_transfer(struct stage *stage)
 {
-    stage_slot(stage)->transfer = input_u8(&stage->input) % 32;
+    stage_slot(stage)->transfer = input_u8(stage->input) % 32;
     stage_slot(stage)->word = (uint64_t)(SLOT_INLINE | SLOT_META) << 40 | (stage->position + 1);
     stage->position++;
 }
 
 static void describe(struct stage *stage)
 {
-    const struct slot_bytes bytes = { .offset = input_u32(&stage->input) % (2 * LAYOUT_PAGE),
-                                      .len = input_u32(&stage->input) % (2 * LAYOUT_PAGE),
-                                      .extension = input_u8(&stage->input) % 8 };
+    const struct slot_bytes bytes = { .offset = input_u32(stage->input) % (2 * LAYOUT_PAGE),
+                                      .len = input_u32(stage->input) % (2 * LAYOUT_PAGE),
+                                      .extension = input_u8(stage->input) % 8 };
 
     memcpy(stage_memory(stage)->slots[stage->position % SLOTS].head, &bytes, sizeof bytes);
 }
@@ -263,9 +183,7 @@ static void close_caps(const struct vrd_message *in)
 static void receive_caps(struct stage *stage)
 {
     static uint64_t buf[BUFFER / sizeof(uint64_t)];
-    struct vrd_message in = { .data = buf,
-                              .size = BUFFER,
-                              .max_caps = input_u8(&stage->input) % 6 };
+    struct vrd_message in = { .data = buf, .size = BUFFER, .max_caps = input_u8(stage->input) % 6 };
     const int result = vrd_receive_message(stage->receive, &in, 0);
 
     if (result < 0) {
@@ -280,7 +198,7 @@ static void receive_caps(struct stage *stage)
 static void call(struct stage *stage)
 {
     const uint64_t kind = SLOT_INLINE | SLOT_CALL |
-                          (uint64_t)(input_u8(&stage->input) % REPLY_ENTRIES) << SLOT_ENTRY_SHIFT;
+                          (uint64_t)(input_u8(stage->input) % REPLY_ENTRIES) << SLOT_ENTRY_SHIFT;
 
     stage_slot(stage)->word = kind << 40 | (stage->position + 1);
     stage->position++;
@@ -288,7 +206,7 @@ static void call(struct stage *stage)
 
 static vrd_cap_t *stage_reply(struct stage *stage)
 {
-    return &stage->replies[input_u8(&stage->input) % REPLIES_MAX];
+    return &stage->replies[input_u8(stage->input) % REPLIES_MAX];
 }
 
 static void receive_call(struct stage *stage)
@@ -317,9 +235,9 @@ static void answer(struct stage *stage)
 {
     static uint8_t buf[MESSAGE_MAX];
     vrd_cap_t *reply = stage_reply(stage);
-    const uint8_t odd = input_u8(&stage->input);
+    const uint8_t odd = input_u8(stage->input);
     struct vrd_message out = { .data = buf,
-                               .len = odd & 1 ? input_u32(&stage->input) % sizeof buf : odd % 65U };
+                               .len = odd & 1 ? input_u32(stage->input) % sizeof buf : odd % 65U };
     int result;
 
     if (*reply == VRD_CAP_NONE)
@@ -343,29 +261,25 @@ static void move_reply(struct stage *stage)
 
     if (*reply == VRD_CAP_NONE || passing_mint(*reply, &fd) < 0)
         return;
-    if (input_u8(&stage->input) % 4 == 0) {
+    if (input_u8(stage->input) % 4 == 0) {
         passing_kept(*reply, fd);
         return;
     }
     passing_moved(*reply);
     *reply = VRD_CAP_NONE;
-    stage_add_socket(stage, fd);
+    attacker_add_socket(&stage->attacker, fd);
 }
 
 static void send_reply(struct stage *stage)
 {
-    const uint8_t odd = input_u8(&stage->input);
+    const uint8_t odd = input_u8(stage->input);
     const struct frame frame = { .type = FRAME_REPLY, .bytes = LAYOUT_PAGE };
-    uint8_t buf[FRAME_SIZE];
-    int fds[5] = { dup(odd & 64 ? stage->segment_fd : stage->bytes_fd) };
+    struct attacker *attacker = &stage->attacker;
+    int fds[ATTACKER_FDS_MAX] = { dup(odd & 64 ? attacker->segment_fd : attacker->bytes_fd) };
 
-    *(uint64_t *)stage->bytes.addr = odd & 128 ? input_u64(&stage->input) : odd;
-    frame_encode(&frame, buf);
-    for (size_t i = 1; i <= odd % 5U; i++)
-        fds[i] = make_fd(stage);
-    socket_send(stage_socket(stage), buf, sizeof buf, fds, odd % 5U + 1);
-    for (size_t i = 0; i <= odd % 5U; i++)
-        fd_close(&fds[i]);
+    *(uint64_t *)attacker->bytes.addr = odd & 128 ? input_u64(stage->input) : odd;
+    attacker_make_fds(attacker, fds, 1, odd % 5U + 1);
+    attacker_give_frame(attacker_socket(attacker), &frame, fds, odd % 5U + 1);
 }
 
 /* ---- the owner ------------------------------------------------------------------------------------ */
@@ -376,7 +290,7 @@ static void invite(struct stage *stage)
 
     fuzz_require(vrd_cap_export(stage->send, VRD_RIGHT_SEND | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE,
                                 &invitation) == 0);
-    stage_add_socket(stage, invitation);
+    attacker_add_socket(&stage->attacker, invitation);
 }
 
 /* All but the honest sender. */
@@ -397,16 +311,9 @@ static void honest(struct stage *stage)
     }
 }
 
-static void hang_up(struct stage *stage)
-{
-    const size_t which = input_u8(&stage->input) % stage->n_sockets;
-
-    shutdown(stage->sockets[which], SHUT_RDWR);
-}
-
 static void step(struct stage *stage)
 {
-    switch ((enum step)(input_u8(&stage->input) % STEPS)) {
+    switch ((enum step)(input_u8(stage->input) % STEPS)) {
     case SEND_FRAME:
         send_frame(stage);
         break;
@@ -414,7 +321,7 @@ static void step(struct stage *stage)
         send_hello(stage);
         break;
     case SEND_BYTES:
-        send_bytes(stage);
+        attacker_babble(&stage->attacker);
         break;
     case POKE:
         poke(stage);
@@ -426,10 +333,10 @@ static void step(struct stage *stage)
         describe(stage);
         break;
     case RECEIVE:
-        receive(stage, input_u8(&stage->input) & 1 ? BUFFER : 16);
+        receive(stage, input_u8(stage->input) & 1 ? BUFFER : 16);
         break;
     case HANG_UP:
-        hang_up(stage);
+        attacker_hang_up(&stage->attacker);
         break;
     case HONEST:
         honest(stage);
@@ -474,16 +381,16 @@ static void stage_init(struct stage *stage)
     const struct vrd_channel_options options = { .slots = SLOTS, .max_message_size = MESSAGE_MAX };
     uint64_t id;
 
-    if (input_u8(&stage->input) & 1) {
+    if (input_u8(stage->input) & 1) {
         fuzz_require(vrd_endpoint_create_with(&options, &id, &stage->send) == 0);
         stage->receive = stage->send;
     } else {
         fuzz_require(vrd_channel_create_with(&options, &stage->send, &stage->receive) == 0);
     }
+    attacker_init(&stage->attacker, stage->input, layout_sender_size(SLOTS), LAYOUT_PAGE);
+    stage->attacker.kinds = kinds;
+    stage->attacker.n_kinds = sizeof kinds / sizeof kinds[0];
     invite(stage);
-    fuzz_require(segment_create(layout_sender_size(SLOTS), &stage->segment, &stage->segment_fd) ==
-                 0);
-    fuzz_require(segment_create(LAYOUT_PAGE, &stage->bytes, &stage->bytes_fd) == 0);
     honest(stage);
 }
 
@@ -493,32 +400,20 @@ static void stage_deinit(struct stage *stage)
     fuzz_require(vrd_cap_close(stage->send) == 0);
     if (stage->receive != stage->send)
         fuzz_require(vrd_cap_close(stage->receive) == 0);
-    for (size_t i = 0; i < stage->n_sockets; i++)
-        fd_close(&stage->sockets[i]);
-    fd_close(&stage->segment_fd);
-    fd_close(&stage->bytes_fd);
-    segment_unmap(&stage->segment);
-    segment_unmap(&stage->bytes);
+    attacker_deinit(&stage->attacker);
+}
+
+static void play(struct input *input)
+{
+    struct stage stage = { .input = input };
+
+    stage_init(&stage);
+    for (int i = 0; i < 200 && input_more(input); i++)
+        step(&stage);
+    stage_deinit(&stage);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static bool warm; /* the control loop is there, and stays */
-    struct stage stage = { .input = { data, size } };
-    int before;
-
-    if (!warm) {
-        struct stage first = { .input = { (const uint8_t *)"\1", 1 } };
-
-        stage_init(&first);
-        stage_deinit(&first);
-        warm = true;
-    }
-    before = descriptors_next();
-    stage_init(&stage);
-    for (int i = 0; i < 200 && input_more(&stage.input); i++)
-        step(&stage);
-    stage_deinit(&stage);
-    fuzz_require(descriptors_hold(before));
-    return 0;
+    return live_play(play, data, size);
 }

@@ -4,113 +4,58 @@
  * descriptors over their sockets, and hang-ups; and of invitations and revocations. What the maker
  * writes stays, an honest holder reads it all the while, and at the end nothing is left.
  */
-#include "descriptors.h"
-#include "input.h"
+#include "attacker.h"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
-#include <veridian/ipc.h>
-
-#include "cap/frame.h"
 #include "link/layout.h"
-#include "os/fd.h"
-#include "os/socket.h"
 
-#define SOCKETS_MAX 24
 #define SIZE LAYOUT_PAGE
 #define RIGHTS (VRD_RIGHT_READ | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
 
 enum step { FRAME, DERIVE, BYTES, READ, INVITE, REVOKE, HANG_UP, WRITE, STEPS };
 
 struct stage {
-    struct input input;
+    struct input *input;
+    struct attacker attacker;
     vrd_cap_t maker, holder; /* the other holder is honest, and derived from no attacker */
     uint64_t *written;
     const uint64_t *read;
-    int sockets[SOCKETS_MAX]; /* the attacker's */
-    size_t n_sockets;
 };
 
-static void stage_add_socket(struct stage *stage, int fd)
-{
-    if (stage->n_sockets < SOCKETS_MAX)
-        stage->sockets[stage->n_sockets++] = fd;
-    else
-        fd_close(&fd);
-}
-
-static int stage_socket(struct stage *stage)
-{
-    return stage->sockets[input_u8(&stage->input) % stage->n_sockets];
-}
-
-static int make_fd(struct stage *stage)
-{
-    int pair[2];
-
-    switch (input_u8(&stage->input) % 6) {
-    case 0:
-        return open("/dev/null", O_RDWR | O_CLOEXEC);
-    case 1:
-        return memfd_create("veridian", MFD_CLOEXEC);
-    case 2:
-        return socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-    case 3:
-        return dup(stage_socket(stage));
-    default:
-        fuzz_require(socket_pair(pair) == 0);
-        stage_add_socket(stage, pair[0]);
-        return pair[1];
-    }
-}
-
-static void send_with_fds(struct stage *stage, const void *data, size_t len, size_t n)
-{
-    const int to = stage_socket(stage);
-    int fds[4];
-
-    for (size_t i = 0; i < n; i++)
-        fds[i] = make_fd(stage);
-    socket_send(to, data, len, fds, n);
-    for (size_t i = 0; i < n; i++)
-        fd_close(&fds[i]);
-}
+static const enum attacker_fd kinds[] = {
+    ATTACKER_NULL,       ATTACKER_MEMFD,      ATTACKER_LOOSE_SOCKET,
+    ATTACKER_OLD_SOCKET, ATTACKER_NEW_SOCKET, ATTACKER_NEW_SOCKET,
+};
 
 static void say(struct stage *stage, const struct frame *frame, size_t n)
 {
-    uint8_t buf[FRAME_SIZE];
-
-    frame_encode(frame, buf);
-    send_with_fds(stage, buf, sizeof buf, n);
+    attacker_say(&stage->attacker, attacker_socket(&stage->attacker), frame, n);
 }
 
 static void any_frame(struct stage *stage)
 {
-    const uint8_t odd = input_u8(&stage->input);
-    struct frame frame = { .type = input_u8(&stage->input) % (FRAME_TYPE_MAX + 2U) };
+    const uint8_t odd = input_u8(stage->input);
+    struct frame frame = { .type = input_u8(stage->input) % (FRAME_TYPE_MAX + 2U) };
 
     if (odd & 1)
-        frame.rights = input_u8(&stage->input);
+        frame.rights = input_u8(stage->input);
     if (odd & 2)
-        frame.badge = input_u8(&stage->input);
+        frame.badge = input_u8(stage->input);
     if (odd & 4)
-        frame.count = input_u8(&stage->input) % 4;
+        frame.count = input_u8(stage->input) % 4;
     if (odd & 8)
-        frame.extension = input_u8(&stage->input);
+        frame.extension = input_u8(stage->input);
     if (odd & 16)
-        frame.bytes = input_u64(&stage->input);
+        frame.bytes = input_u64(stage->input);
     if (odd & 32 || frame.type == FRAME_REVOKE)
-        frame.id = input_u8(&stage->input);
+        frame.id = input_u8(stage->input);
     if (odd & 64)
-        frame.cause = input_u8(&stage->input);
-    say(stage, &frame, input_u8(&stage->input) % 4);
+        frame.cause = input_u8(stage->input);
+    say(stage, &frame, input_u8(stage->input) % 4);
 }
 
 static void derive(struct stage *stage)
 {
-    const uint8_t odd = input_u8(&stage->input);
+    const uint8_t odd = input_u8(stage->input);
     const struct frame frame = { .type = FRAME_DERIVE,
                                  .rights = VRD_RIGHT_READ | (odd & 15U) << 2,
                                  .count = odd >> 7 };
@@ -118,21 +63,12 @@ static void derive(struct stage *stage)
     say(stage, &frame, 1);
 }
 
-static void bytes(struct stage *stage)
-{
-    uint8_t buf[SOCKET_DATA_MAX + 8];
-    const size_t len = input_u8(&stage->input) % sizeof buf;
-
-    input_take(&stage->input, buf, len);
-    send_with_fds(stage, buf, len, input_u8(&stage->input) % 4);
-}
-
 /* What the maker says is taken, by whoever holds the other end. */
 static void read_one(struct stage *stage)
 {
     datagram_auto datagram = { .pidfd = -1 };
 
-    socket_receive(stage_socket(stage), &datagram);
+    socket_receive(attacker_socket(&stage->attacker), &datagram);
 }
 
 static void invite(struct stage *stage)
@@ -140,7 +76,7 @@ static void invite(struct stage *stage)
     int invitation;
 
     fuzz_require(vrd_cap_export(stage->maker, RIGHTS, &invitation) == 0);
-    stage_add_socket(stage, invitation);
+    attacker_add_socket(&stage->attacker, invitation);
 }
 
 /* One that the maker derived takes all of its own back; the honest holder is not one of them. */
@@ -151,7 +87,7 @@ static void revoke_some(struct stage *stage)
 
     fuzz_require(vrd_cap_derive(stage->maker, RIGHTS, &derived) == 0);
     fuzz_require(vrd_cap_export(derived, RIGHTS, &invitation) == 0);
-    stage_add_socket(stage, invitation);
+    attacker_add_socket(&stage->attacker, invitation);
     fuzz_require(vrd_cap_revoke(derived) == 0);
     fuzz_require(vrd_cap_close(derived) == 0);
 }
@@ -167,7 +103,7 @@ static void write_one(struct stage *stage)
 
 static void step(struct stage *stage)
 {
-    switch ((enum step)(input_u8(&stage->input) % STEPS)) {
+    switch ((enum step)(input_u8(stage->input) % STEPS)) {
     case FRAME:
         any_frame(stage);
         break;
@@ -175,7 +111,7 @@ static void step(struct stage *stage)
         derive(stage);
         break;
     case BYTES:
-        bytes(stage);
+        attacker_babble(&stage->attacker);
         break;
     case READ:
         read_one(stage);
@@ -187,7 +123,7 @@ static void step(struct stage *stage)
         revoke_some(stage);
         break;
     case HANG_UP:
-        shutdown(stage_socket(stage), SHUT_RDWR);
+        attacker_hang_up(&stage->attacker);
         break;
     case WRITE:
         write_one(stage);
@@ -209,6 +145,9 @@ static void stage_init(struct stage *stage)
     fuzz_require(vrd_cap_derive(stage->maker, VRD_RIGHT_READ, &stage->holder) == 0);
     fuzz_require(vrd_region_map(stage->holder, VRD_RIGHT_READ, &addr, &size) == 0);
     stage->read = addr;
+    attacker_init(&stage->attacker, stage->input, 0, 0);
+    stage->attacker.kinds = kinds;
+    stage->attacker.n_kinds = sizeof kinds / sizeof kinds[0];
     invite(stage);
 }
 
@@ -218,28 +157,20 @@ static void stage_deinit(struct stage *stage)
     fuzz_require(vrd_cap_revoke(stage->maker) == 0);
     fuzz_require(vrd_cap_close(stage->holder) == 0);
     fuzz_require(vrd_cap_close(stage->maker) == 0);
-    for (size_t i = 0; i < stage->n_sockets; i++)
-        fd_close(&stage->sockets[i]);
+    attacker_deinit(&stage->attacker);
+}
+
+static void play(struct input *input)
+{
+    struct stage stage = { .input = input };
+
+    stage_init(&stage);
+    for (int i = 0; i < 200 && input_more(input); i++)
+        step(&stage);
+    stage_deinit(&stage);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static bool warm; /* the library's thread is there, and stays */
-    struct stage stage = { .input = { data, size } };
-    int before;
-
-    if (!warm) {
-        struct stage first = { 0 };
-
-        stage_init(&first);
-        stage_deinit(&first);
-        warm = true;
-    }
-    before = descriptors_next();
-    stage_init(&stage);
-    for (int i = 0; i < 200 && input_more(&stage.input); i++)
-        step(&stage);
-    stage_deinit(&stage);
-    fuzz_require(descriptors_hold(before));
-    return 0;
+    return live_play(play, data, size);
 }
