@@ -10,6 +10,7 @@
 #include "input.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "os/fd.h"
 #include "os/segment.h"
 #include "os/socket.h"
+#include "os/uring.h"
 
 #define ATTACKER_SOCKETS_MAX 24
 #define ATTACKER_FDS_MAX 6 /* with one message */
@@ -178,6 +180,36 @@ static inline void attacker_hang_up(struct attacker *attacker)
     socket_shutdown(attacker_socket(attacker));
 }
 
+static inline bool live_has_ring(void)
+{
+    char path[32], target[32];
+
+    for (int fd = 0; fd < 64; fd++) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        memset(target, 0, sizeof target);
+        if (readlink(path, target, sizeof target - 1) > 0 &&
+            strcmp(target, "anon_inode:[io_uring]") == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The library's thread opens a ring in its own time, if it can have one, and keeps it. */
+static inline void live_await_ring(void)
+{
+    const struct timespec millisecond = { .tv_nsec = 1000000 };
+    const int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    struct uring *ring = uring_open(fd);
+
+    if (ring)
+        uring_close(ring);
+    close(fd);
+    for (int i = 0; ring && !live_has_ring(); i++) {
+        fuzz_require(i < 10000);
+        nanosleep(&millisecond, NULL);
+    }
+}
+
 /* What stays for good is there: the control loop, and its thread. */
 static inline void live_warm_up(void)
 {
@@ -186,7 +218,9 @@ static inline void live_warm_up(void)
 
     fuzz_require(vrd_channel_create(1, &send, &receive) == 0);
     fuzz_require(vrd_send(send, "", 1) == 0 && vrd_receive(receive, &byte, 1) == 1);
+    fuzz_require(vrd_receive_timed(receive, &byte, 1, 1000000) == VRD_ERR_TIMEOUT);
     fuzz_require(vrd_cap_close(send) == 0 && vrd_cap_close(receive) == 0);
+    live_await_ring();
 }
 
 /* Plays an input before the library, and requires that no descriptor is left. */
