@@ -16,7 +16,7 @@ HEADERS = ["bare", "ring", "ck_ring", "boost", "pipe", "u-stream", "u-seqp", "po
 # What counts as bare where the hand-off itself is not the measure.
 BARE = {"throughput": "bare ring", "throughput_fresh": "bare ring", "wakeup": "bare futex",
         "one_cpu": "bare futex"}
-STATES = ["near", "nearest", "far", "one_cpu"]
+STATES = ["near", "nearest", "middle", "far", "one_cpu"]
 ENOUGH_ROUNDS = 3
 AERON_4K_MILLION_PER_S = 2.1
 LENT_MORE_NS = 50

@@ -22,6 +22,7 @@ struct Settings {
     double round_ns = 3e6; // how long a round takes; short, to fit between two disturbances
     uint64_t contest_ns = UINT64_C(7000000000); // at most for one contest
     std::string only;                           // regular expression for the competitors' names
+    std::string contest;                        // the same for the contests' ("latency/64")
 };
 
 // Reads the command line: our options, and those of Google Benchmark. May end the program.
@@ -29,7 +30,7 @@ Settings settings_from(int *argc, char **argv);
 
 using Metrics = std::map<std::string, double>; // the one named "ns" is the reported time
 
-// The result of all rounds of one competitor, by state of the machine ("nearest", "near", "far", "one_cpu").
+// The result of all rounds of one competitor, by state of the machine ("nearest", "near", "middle", "far", "one_cpu").
 struct Series {
     std::map<std::string, std::vector<Metrics>> by_state;
     int dropped = 0;
