@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Many messages a call: the gate, the notice, the reader's cursor and the writer's once for all of
- * them, and their lines on the way together rather than one after the other.
+ * Many messages a call: the gate, the notice, the reader's cursor and the writer's once for all of them.
  */
 #include <limits.h>
 #include <veridian/async_channel.h>
@@ -12,7 +11,7 @@
 #include "os/cpu.h"
 
 #define AHEAD 8 /* slots that are on their way here while one is written */
-#define RUN 32  /* that are taken together */
+
 /*
  * Of messages that no slot holds: behind so many bytes a batch ends, so that the caller still finds all of
  * it in the L1 cache.
@@ -190,32 +189,6 @@ hot_inline bool batch_holds(const struct vrd_message *message, size_t len)
                   message_reserved_zero(message));
 }
 
-/* Copies a run of plain small messages out. How many of them fit? */
-static size_t batch_take_small(struct link *link, uint64_t word, struct vrd_message *messages,
-                               size_t n)
-{
-    const struct slot *const slots = link->ring.slots;
-    const uint32_t position = link->ring.position, mask = link->ring.mask;
-    const struct ring_message in = { .len = (word >> 32) & 0xff };
-    const struct vrd_source source = link->source;
-    const uint64_t badge = link->badge;
-    size_t i;
-
-    if (unlikely(!slot_fits(word, SLOT_INLINE_MAX)))
-        return 0;
-    for (i = 0; i < n; i++) {
-        struct vrd_message *message = &messages[i];
-
-        if (unlikely(!batch_holds(message, in.len)))
-            break;
-        copy_small(message->data, slot_payload_read(&slots[(position + (uint32_t)i) & mask]),
-                   in.len);
-        message_fill(message, &in, badge, source);
-    }
-    link->ring.position = position + (uint32_t)i;
-    return i;
-}
-
 /* Copies the message at the reader's position out, if it is plain and fits. */
 static bool batch_take_one(struct link *link, uint64_t word, struct vrd_message *message)
 {
@@ -246,40 +219,17 @@ hot_inline size_t batch_left(size_t left, size_t len)
     return left > len ? left - len : 0;
 }
 
-/*
- * There are n messages: are there as many behind them? Then their lines can come while these are
- * copied. If not, they are left to the sender, who is about to write there.
- */
-hot_inline void batch_fetch(const struct ring_reader *ring, size_t n, bool tail)
+/* Copies the small message with this word out, if it is plain and fits. */
+hot_inline bool batch_take_small(struct link *link, uint64_t word, struct vrd_message *message)
 {
-    const struct slot *const slots = ring->slots;
-    const uint32_t next = ring->position + (uint32_t)n, end = next + (uint32_t)n, mask = ring->mask;
+    const struct ring_message in = { .len = (word >> 32) & 0xff };
 
-    if ((uint32_t)slot_load(&slots[(end - 1) & mask]) != end)
-        return;
-    for (uint32_t at = next; at != end; at++) {
-        __builtin_prefetch(&slots[at & mask]);
-        if (tail)
-            __builtin_prefetch(&slots[at & mask].tail);
-    }
-}
-
-/* Copies those of a run of n messages out that are plain, and fit. How many? */
-static size_t batch_take(struct link *link, uint64_t word, struct vrd_message *messages, size_t n,
-                         size_t *left)
-{
-    size_t i;
-
-    if (likely(slot_is_small(word))) {
-        batch_fetch(&link->ring, n, ((word >> 32) & 0xff) > SLOT_HEAD_MAX);
-        return batch_take_small(link, word, messages, n);
-    }
-    for (i = 0; i < n; i++) {
-        if (*left == 0 || !batch_take_one(link, word, &messages[i]))
-            break;
-        *left = batch_left(*left, messages[i].len);
-    }
-    return i;
+    if (unlikely(!slot_fits(word, SLOT_INLINE_MAX) || !batch_holds(message, in.len)))
+        return false;
+    copy_small(message->data, slot_payload_read(ring_slot(&link->ring)), in.len);
+    message_fill(message, &in, link->badge, link->source);
+    link->ring.position++;
+    return true;
 }
 
 /*
@@ -291,16 +241,19 @@ static size_t batch_read(struct port *port, struct vrd_message *messages, size_t
     struct receiver *rx = &port->receiver;
     struct link *link = rx->current;
     size_t most = n < rx->budget ? n : rx->budget;
-    size_t got = 0, run = 0, taken = 0;
+    size_t got = 0;
     uint64_t word, last = 0;
 
-    while (got < most && taken == run && ring_peek(&link->ring, &word) == RING_READY) {
-        run = ring_peek_run(&link->ring, word, most - got < RUN ? most - got : RUN);
-        if (port_news(port))
+    while (*left > 0 && got < most && ring_peek(&link->ring, &word) == RING_READY) {
+        struct vrd_message *message = &messages[got];
+
+        if (unlikely(port_news(port)) ||
+            !(slot_is_small(word) ? batch_take_small(link, word, message)
+                                  : batch_take_one(link, word, message)))
             break;
-        taken = batch_take(link, word, messages + got, run, left);
-        got += taken;
+        *left = batch_left(*left, message->len);
         last = word;
+        got++;
     }
     if (got > 0) {
         link->ring.last = last;

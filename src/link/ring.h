@@ -328,21 +328,6 @@ hot_inline enum ring_state ring_peek(const struct ring_reader *r, uint64_t *ret_
     return ring_state(r, *ret_word);
 }
 
-/*
- * How many messages, `most` at most, are there whose words say the same, but for the sequence, as that of
- * the first one, which is there?
- */
-hot_inline size_t ring_peek_run(const struct ring_reader *r, uint64_t first, size_t most)
-{
-    const struct slot *const slots = r->slots;
-    const uint32_t position = r->position, mask = r->mask;
-    size_t n = 1;
-
-    while (n < most && slot_load(&slots[(position + (uint32_t)n) & mask]) == first + n)
-        n++;
-    return n;
-}
-
 /* What travels with the message of this word; 0: nothing. */
 static inline uint64_t slot_transfer(const struct slot *slot, uint64_t word)
 {
