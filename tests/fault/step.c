@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "breakpoint.h"
 #include "support/support.h"
 
 /* A syscall stop, told from other traps: PTRACE_O_TRACESYSGOOD. */
@@ -49,28 +50,98 @@ static void stay_together(pid_t victim)
     support_require(sched_setaffinity(victim, sizeof set, &set) == 0);
 }
 
-bool step_kill(pid_t victim, enum step_unit unit, size_t count)
-{
-    const int trap = unit == STEP_SYSCALL ? STOP_AT_SYSCALL : SIGTRAP;
+/* So many times in a row has an operation to be complete before it counts as gone through: in a
+ * virtual machine a step may go further than one instruction, once in many thousands. */
+#define ENDS 3
 
+/* Only who was stepped all the way tells that the operation is over: whoever ran past a breakpoint
+ * took another way than the one before it. That one's step is tried again. */
+bool step_walk_next(struct step_walk *walk)
+{
+    const bool missed = walk->begun && !walk->killed && walk->ran_ahead;
+
+    if (walk->begun && !missed) {
+        walk->step += walk->stride;
+        walk->through = walk->killed ? 0 : walk->through + 1;
+    }
+    if (missed || walk->through > 0)
+        step_path_clear(&walk->path);
+    walk->begun = true;
+    if (walk->through < ENDS)
+        return true;
+    step_path_clear(&walk->path);
+    return false;
+}
+
+/* To the next stop of the kind that is awaited; false: the operation is complete. */
+static bool go_on(pid_t victim, enum __ptrace_request how, size_t step)
+{
+    int stop;
+
+    support_require(ptrace(how, victim, NULL, NULL) == 0);
+    stop = next_stop(victim);
+    if (stop != SIGSTOP && stop != (how == PTRACE_SYSCALL ? STOP_AT_SYSCALL : SIGTRAP))
+        support_fail(__FILE__, __LINE__, "signal %d at step %zu", stop, step);
+    return stop != SIGSTOP;
+}
+
+/* As far as a breakpoint helps; false: the operation is complete, it was not met so often. */
+static bool run_ahead(pid_t victim, struct step_walk *walk, size_t *ret_steps)
+{
+    const struct step_landmark landmark = step_path_landmark(&walk->path);
+    bool met = true;
+
+    *ret_steps = 0;
+    walk->ran_ahead = landmark.step > 0 && breakpoint_set(victim, landmark.address);
+    if (!walk->ran_ahead)
+        return true;
+    for (size_t i = 0; met && i < landmark.visits; i++) {
+        met = go_on(victim, PTRACE_CONT, landmark.step);
+        if (met)
+            support_require(breakpoint_here(victim) == landmark.address);
+    }
+    breakpoint_clear(victim);
+    *ret_steps = landmark.step;
+    return met;
+}
+
+static bool step_instructions(pid_t victim, struct step_walk *walk)
+{
+    size_t step;
+
+    if (!run_ahead(victim, walk, &step))
+        return false;
+    step_path_put(&walk->path, step, breakpoint_here(victim));
+    while (step < walk->step) {
+        if (!go_on(victim, PTRACE_SINGLESTEP, step))
+            return false;
+        step_path_put(&walk->path, ++step, breakpoint_here(victim));
+    }
+    return true;
+}
+
+static bool step_system_calls(pid_t victim, struct step_walk *walk)
+{
+    walk->ran_ahead = false;
+    for (size_t step = 0; step < walk->step; step++)
+        if (!go_on(victim, PTRACE_SYSCALL, step))
+            return false;
+    return true;
+}
+
+bool step_kill(pid_t victim, struct step_walk *walk)
+{
     support_require_equal(next_stop(victim), SIGSTOP);
     stay_together(victim);
     support_require(ptrace(PTRACE_SETOPTIONS, victim, NULL,
                            (void *)(uintptr_t)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) == 0);
-    for (size_t i = 0; i < count; i++) {
-        int stop;
-
-        support_require(ptrace(unit == STEP_SYSCALL ? PTRACE_SYSCALL : PTRACE_SINGLESTEP, victim,
-                               NULL, NULL) == 0);
-        stop = next_stop(victim);
-        if (stop == SIGSTOP) {
-            support_require(ptrace(PTRACE_DETACH, victim, NULL, NULL) == 0);
-            support_wait_exit(victim, 0);
-            return false;
-        }
-        if (stop != trap)
-            support_fail(__FILE__, __LINE__, "signal %d at step %zu", stop, i);
+    walk->killed = walk->unit == STEP_SYSCALL ? step_system_calls(victim, walk)
+                                              : step_instructions(victim, walk);
+    if (walk->killed) {
+        support_kill(victim);
+        return true;
     }
-    support_kill(victim);
-    return true;
+    support_require(ptrace(PTRACE_DETACH, victim, NULL, NULL) == 0);
+    support_wait_exit(victim, 0);
+    return false;
 }

@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "path.h"
+
 /* In the victim, a child of the tracing thread: the operation stands between the two. */
 void step_begin(void);
 void step_end(void);
@@ -15,12 +17,32 @@ void step_end(void);
  * each), where everything happens that others can see apart from stores to shared memory. */
 enum step_unit { STEP_INSTRUCTION, STEP_SYSCALL };
 
-/* Waits until the victim begins, lets it do `count` steps, kills it there and reaps it. Returns
- * false if the operation was complete before that; then the victim goes on and has to exit with 0. */
-bool step_kill(pid_t victim, enum step_unit unit, size_t count);
+/*
+ * A walk through an operation: one victim after the other, each of which dies a stride further on.
+ *
+ *     struct step_walk walk = { .unit = STEP_INSTRUCTION, .stride = 3 };
+ *     while (step_walk_next(&walk))
+ *         ... start a victim; inside = step_kill(victim, &walk) ...
+ *
+ * A step costs ten times as much in a virtual machine as elsewhere. So a victim is not made to take
+ * all of them: it runs to a breakpoint shortly before, at an instruction that the one before it is
+ * known to have met, and is stepped from there.
+ */
+struct step_walk {
+    enum step_unit unit;
+    size_t stride;
+    size_t step; /* after so many the next victim dies */
 
-/* So many times in a row has an operation to be complete before it counts as gone through: in a
- * virtual machine a step may go further than one instruction, once in many thousands. */
-#define STEP_ENDS 3
+    bool begun, killed, ran_ahead; /* of the last victim: it died inside; a breakpoint was used */
+    unsigned through;              /* so many in a row have been complete */
+    struct step_path path;
+};
+
+/* False when the operation counts as gone through. */
+bool step_walk_next(struct step_walk *walk);
+
+/* Waits until the victim begins, lets it do `walk->step` steps, kills it there and reaps it. Returns
+ * false if the operation was complete before that; then the victim goes on and has to exit with 0. */
+bool step_kill(pid_t victim, struct step_walk *walk);
 
 #endif

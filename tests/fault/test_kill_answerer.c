@@ -175,7 +175,7 @@ static int kept_run(void *arg)
 /* ---- everywhere ------------------------------------------------------------------------------------ */
 
 /* One life and death of a server. Returns false if the operation was complete before. */
-static bool kill_at(struct scene *scene, size_t step)
+static bool kill_at(struct scene *scene, struct step_walk *walk)
 {
     pid_t victim, clients[2];
     uint64_t id;
@@ -192,7 +192,7 @@ static bool kill_at(struct scene *scene, size_t step)
     support_require_equal(vrd_cap_close(scene->service), 0);
     for (size_t i = 0; i < 2; i++)
         support_require(close(scene->invitations[i]) == 0);
-    inside = step_kill(victim, scene->operation->unit, step);
+    inside = step_kill(victim, walk);
     for (size_t i = 0; i < 2; i++)
         support_wait_exit(clients[i], 0);
     return inside;
@@ -200,26 +200,25 @@ static bool kill_at(struct scene *scene, size_t step)
 
 static void kill_everywhere(const struct operation *operation)
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     const size_t before = operation->warm, after = before + (operation->part != PART_RECEIVE);
     struct scene scene = { .operation = operation };
     size_t deaths[2] = { 0 };
-    unsigned through = 0;
 
     scene.answered = support_shared_new(sizeof *scene.answered);
     support_gate_init(&scene.kept_is_there);
     support_gate_init(&scene.caller_may);
     support_gate_init(&scene.victim_may);
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
-        const bool inside = kill_at(&scene, step);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_at(&scene, &walk);
 
         assert_in_range(*scene.answered, before, after);
         if (inside)
             deaths[*scene.answered - before]++;
         else
             assert_int_equal(*scene.answered, after);
-        if (step == 0)
+        if (walk.step == 0)
             assert_int_equal(*scene.answered, before);
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths, %zu before and %zu after the reply was out\n", deaths[0] + deaths[1],
                   deaths[0], deaths[1]);

@@ -199,7 +199,7 @@ static int sibling_run(void *arg)
 /* ---- everywhere ----------------------------------------------------------------------------------- */
 
 /* One life and death of a victim. Returns false if the operation was complete before. */
-static bool kill_at(struct scene *scene, size_t step)
+static bool kill_at(struct scene *scene, struct step_walk *walk)
 {
     pid_t server, victim, sibling;
     uint64_t id;
@@ -218,7 +218,7 @@ static bool kill_at(struct scene *scene, size_t step)
     support_gate_wait(&scene->sibling_has);
     support_gate_wait(&scene->victim_is_warm);
     support_gate_open(&scene->victim_may);
-    inside = step_kill(victim, scene->operation->unit, step);
+    inside = step_kill(victim, walk);
 
     for (size_t i = 1; i < SIBLING_CALLS; i++) {
         support_gate_open(&scene->sibling_may);
@@ -234,26 +234,25 @@ static bool kill_at(struct scene *scene, size_t step)
 
 static void kill_everywhere(const struct operation *operation)
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     struct scene scene = { .operation = operation };
     size_t deaths[2] = { 0 };
-    unsigned through = 0;
 
     scene.requests = support_shared_new(sizeof *scene.requests);
     support_gate_init(&scene.victim_is_warm);
     support_gate_init(&scene.victim_may);
     support_gate_init(&scene.sibling_may);
     support_gate_init(&scene.sibling_has);
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
-        const bool inside = kill_at(&scene, step);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_at(&scene, &walk);
 
         assert_in_range(*scene.requests, 0, 1);
         if (inside)
             deaths[*scene.requests]++;
         else
             assert_int_equal(*scene.requests, 1);
-        if (step == 0)
+        if (walk.step == 0)
             assert_int_equal(*scene.requests, 0);
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths, %zu before and %zu after the request was out\n",
                   deaths[0] + deaths[1], deaths[0], deaths[1]);

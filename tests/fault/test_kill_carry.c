@@ -113,7 +113,7 @@ static void expect_moved_or_gone(struct scene *scene, vrd_cap_t arrived)
 }
 
 /* The victim sends; does the message arrive? */
-static bool kill_sender_at(struct scene *scene, size_t step, bool *ret_arrived)
+static bool kill_sender_at(struct scene *scene, struct step_walk *walk, bool *ret_arrived)
 {
     const struct operation *operation = scene->operation;
     struct vrd_message message = { .max_caps = 1 };
@@ -128,7 +128,7 @@ static bool kill_sender_at(struct scene *scene, size_t step, bool *ret_arrived)
             receive_empty(scene->receive);
     }
     support_gate_open(&scene->may);
-    inside = step_kill(victim, operation->unit, step);
+    inside = step_kill(victim, walk);
     *ret_arrived = vrd_receive_message(scene->way_receive, &message, VRD_FOREVER) == 0;
     if (*ret_arrived) {
         support_require_equal(message.opcode, 4711);
@@ -141,7 +141,7 @@ static bool kill_sender_at(struct scene *scene, size_t step, bool *ret_arrived)
 }
 
 /* The victim receives: it dies with what it has got, and what it has not. */
-static bool kill_receiver_at(struct scene *scene, size_t step)
+static bool kill_receiver_at(struct scene *scene, struct step_walk *walk)
 {
     const struct operation *operation = scene->operation;
     const pid_t victim = support_child(victim_receives, scene);
@@ -155,7 +155,7 @@ static bool kill_receiver_at(struct scene *scene, size_t step)
     support_gate_wait(&scene->ready);
     support_require_equal(vrd_send_message(scene->way_send, &message, VRD_FOREVER), 0);
     support_gate_open(&scene->may);
-    inside = step_kill(victim, operation->unit, step);
+    inside = step_kill(victim, walk);
     expect_moved_or_gone(scene, VRD_CAP_NONE);
     while (vrd_send_timed(scene->way_send, NULL, 0, 1000000) != VRD_ERR_PEER_GONE)
         ;
@@ -165,26 +165,25 @@ static bool kill_receiver_at(struct scene *scene, size_t step)
 
 static void kill_everywhere(const struct operation *operation)
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     struct scene scene = { .operation = operation };
     size_t deaths[2] = { 0 };
-    unsigned through = 0;
 
     support_gate_init(&scene.ready);
     support_gate_init(&scene.may);
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
+    while (step_walk_next(&walk)) {
         bool arrived = true, inside;
 
         support_require_equal(vrd_channel_create(4, &scene.way_send, &scene.way_receive), 0);
         support_require_equal(vrd_channel_create(4, &scene.send, &scene.receive), 0);
         if (operation->receives)
-            inside = kill_receiver_at(&scene, step);
+            inside = kill_receiver_at(&scene, &walk);
         else
-            inside = kill_sender_at(&scene, step, &arrived);
+            inside = kill_sender_at(&scene, &walk, &arrived);
         if (inside)
             deaths[arrived]++;
         else
             assert_true(arrived);
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths, %zu of them after the message was out\n", deaths[0] + deaths[1],
                   deaths[1]);

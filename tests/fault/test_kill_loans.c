@@ -65,7 +65,7 @@ static int lender_run(void *arg)
 }
 
 /* Returns false if the operation was complete before. */
-static bool kill_lender(struct scene *scene, size_t step, size_t *ret_viewed)
+static bool kill_lender(struct scene *scene, struct step_walk *walk, size_t *ret_viewed)
 {
     size_t counts[PATTERN_SENDERS] = { 0 }, n = 0;
     struct vrd_view views[WARM + 2];
@@ -79,7 +79,7 @@ static bool kill_lender(struct scene *scene, size_t step, size_t *ret_viewed)
     for (; n < scene->warm; n++)
         support_require_equal(vrd_receive_view(scene->receive, &views[n], VRD_FOREVER), 0);
     support_gate_open(&scene->may);
-    inside = step_kill(pid, scene->unit, step);
+    inside = step_kill(pid, walk);
     while ((end = vrd_receive_view(scene->receive, &views[n], VRD_FOREVER)) == 0)
         support_require(++n <= WARM + 1);
     support_require_equal(end, VRD_ERR_PEER_GONE);
@@ -95,19 +95,18 @@ static bool kill_lender(struct scene *scene, size_t step, size_t *ret_viewed)
 
 static void kill_lender_everywhere(struct scene scene, size_t stride)
 {
+    struct step_walk walk = { .unit = scene.unit, .stride = stride };
     size_t viewed, deaths[2] = { 0 };
-    unsigned through = 0;
 
     support_gate_init(&scene.may);
-    for (size_t step = 0; through < STEP_ENDS; step += stride) {
-        const bool inside = kill_lender(&scene, step, &viewed);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_lender(&scene, &walk, &viewed);
 
         assert_in_range(viewed, scene.warm, scene.warm + 1);
         if (inside)
             deaths[viewed - scene.warm]++;
         else
             assert_int_equal(viewed, scene.warm + 1);
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths, %zu before and %zu after the message was out\n",
                   deaths[0] + deaths[1], deaths[0], deaths[1]);
@@ -150,7 +149,7 @@ static int viewer_run(void *arg)
     return 0;
 }
 
-static bool kill_viewer(struct scene *scene, size_t step)
+static bool kill_viewer(struct scene *scene, struct step_walk *walk)
 {
     struct vrd_loan kept;
     bool inside;
@@ -164,7 +163,7 @@ static bool kill_viewer(struct scene *scene, size_t step)
     support_require_equal(lend(scene->send, 1), 0);
     support_require_equal(vrd_loan(scene->send, LEN, &kept), 0);
     support_gate_open(&scene->may);
-    inside = step_kill(pid, scene->unit, step);
+    inside = step_kill(pid, walk);
     while ((end = lend(scene->send, 2)) == 0) /* until the death is known, or the ring is full */
         ;
     support_require_equal(end, VRD_ERR_PEER_GONE);
@@ -176,15 +175,14 @@ static bool kill_viewer(struct scene *scene, size_t step)
 
 static void kill_viewer_everywhere(struct scene scene, size_t stride)
 {
+    struct step_walk walk = { .unit = scene.unit, .stride = stride };
     size_t deaths = 0;
-    unsigned through = 0;
 
     support_gate_init(&scene.may);
-    for (size_t step = 0; through < STEP_ENDS; step += stride) {
-        const bool inside = kill_viewer(&scene, step);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_viewer(&scene, &walk);
 
         deaths += inside;
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths\n", deaths);
     assert_true(deaths > 10);

@@ -141,14 +141,15 @@ static int victim_run(void *arg)
 }
 
 /* Sends what the operation is to receive and lets the victim go; false: it was through. */
-static bool victim_meets_end(struct scene *scene, pid_t victim, size_t step, size_t *sequence)
+static bool victim_meets_end(struct scene *scene, pid_t victim, struct step_walk *walk,
+                             size_t *sequence)
 {
     const struct operation *operation = scene->operation;
 
     for (size_t i = 0; i < operation_messages(operation); i++)
         support_require_equal(send_next(scene->send, PARENT, sequence, operation->lens[i]), 0);
     support_gate_open(&scene->victim_may);
-    return step_kill(victim, operation->unit, step);
+    return step_kill(victim, walk);
 }
 
 /* Starts the victim and the sibling, and sends until the victim is warm. */
@@ -183,7 +184,7 @@ static int lonely_sibling_run(void *arg)
     return 0;
 }
 
-static bool kill_only_receiver(struct scene *scene, size_t step)
+static bool kill_only_receiver(struct scene *scene, struct step_walk *walk)
 {
     size_t sequence = 0;
     pid_t victim, sibling;
@@ -193,7 +194,7 @@ static bool kill_only_receiver(struct scene *scene, size_t step)
     victim = victim_start(scene, lonely_sibling_run, &sibling, &sequence);
     support_require_equal(vrd_cap_close(scene->receive), 0);
     support_gate_wait(&scene->sibling_is_warm);
-    inside = victim_meets_end(scene, victim, step, &sequence);
+    inside = victim_meets_end(scene, victim, walk, &sequence);
 
     support_require_equal(send_until_error(scene->send, PARENT, &sequence), VRD_ERR_PEER_GONE);
     support_require_equal(send_next(scene->send, PARENT, &sequence, 8), VRD_ERR_PEER_GONE);
@@ -240,7 +241,7 @@ static int sibling_run(void *arg)
     return 0;
 }
 
-static bool kill_one_worker(struct scene *scene, size_t step)
+static bool kill_one_worker(struct scene *scene, struct step_walk *walk)
 {
     size_t sequence = 0, sequence_again = 0;
     pid_t sibling;
@@ -252,7 +253,7 @@ static bool kill_one_worker(struct scene *scene, size_t step)
     support_gate_open(&scene->worker_may);
     support_gate_open(&scene->sibling_may);
     support_gate_wait(&scene->worker_has);
-    inside = victim_meets_end(scene, victim, step, &sequence);
+    inside = victim_meets_end(scene, victim, walk, &sequence);
 
     support_gate_open(&scene->sibling_may);
     support_gate_wait(&scene->worker_has);
@@ -267,19 +268,18 @@ static bool kill_one_worker(struct scene *scene, size_t step)
 
 /* ---- everywhere ----------------------------------------------------------------------------------- */
 
-static void kill_everywhere(bool (*kill_at)(struct scene *scene, size_t step),
+static void kill_everywhere(bool (*kill_at)(struct scene *scene, struct step_walk *walk),
                             const struct operation *operation)
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     struct scene scene;
     size_t deaths = 0;
-    unsigned through = 0;
 
     scene_init(&scene, operation);
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
-        const bool inside = kill_at(&scene, step);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_at(&scene, &walk);
 
         deaths += inside;
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths\n", deaths);
     assert_true(deaths > 5);

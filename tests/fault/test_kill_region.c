@@ -187,7 +187,7 @@ static void check_passed_on(const struct operation *operation, int fd)
     support_require_equal(vrd_cap_close(cap), 0);
 }
 
-static bool kill_maker_at(const struct operation *operation, size_t step)
+static bool kill_maker_at(const struct operation *operation, struct step_walk *walk)
 {
     struct scene scene = { .operation = operation };
     vrd_cap_t held = VRD_CAP_NONE;
@@ -207,7 +207,7 @@ static bool kill_maker_at(const struct operation *operation, size_t step)
         bytes = map(held, VRD_RIGHT_READ);
         support_gate_open(&scene.may);
     }
-    inside = step_kill(victim, operation->unit, step);
+    inside = step_kill(victim, walk);
     if (operation->made) {
         require_whole(operation, bytes);
         support_require_equal(vrd_region_unmap(held), 0);
@@ -221,7 +221,7 @@ static bool kill_maker_at(const struct operation *operation, size_t step)
     return inside;
 }
 
-static bool kill_holder_at(const struct operation *operation, size_t step)
+static bool kill_holder_at(const struct operation *operation, struct step_walk *walk)
 {
     struct scene scene = { .operation = operation, .maker = create(operation->mode) };
     vrd_cap_t moved;
@@ -232,7 +232,7 @@ static bool kill_holder_at(const struct operation *operation, size_t step)
     support_require_equal(vrd_cap_export(scene.maker, VRD_RIGHT_READ, &scene.invitation), 0);
     victim = support_child(holder_run, &scene);
     close(scene.invitation);
-    inside = step_kill(victim, operation->unit, step);
+    inside = step_kill(victim, walk);
     while (vrd_region_create_capability(scene.maker, 0, VRD_TRANSFER_MOVE, &moved) ==
            VRD_ERR_RESOURCE_BUSY) /* until it is seen that nobody else has it */
         support_sleep_ms(1);
@@ -242,16 +242,15 @@ static bool kill_holder_at(const struct operation *operation, size_t step)
 }
 
 static void kill_everywhere(const struct operation *operation,
-                            bool (*kill_at)(const struct operation *, size_t))
+                            bool (*kill_at)(const struct operation *, struct step_walk *))
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     size_t deaths = 0;
-    unsigned through = 0;
 
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
-        const bool inside = kill_at(operation, step);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_at(operation, &walk);
 
         deaths += inside;
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths\n", deaths);
     assert_true(deaths > 10);

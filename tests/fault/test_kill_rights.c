@@ -135,7 +135,7 @@ static void scene_start(struct scene *scene)
     support_require_equal(vrd_cap_export(scene->send, SENDER, &scene->invitation), 0);
 }
 
-static bool kill_holder(struct scene *scene, size_t step, int *ret_revoked)
+static bool kill_holder(struct scene *scene, struct step_walk *walk, int *ret_revoked)
 {
     const struct operation *operation = scene->operation;
     vrd_cap_t grants[GRANTS] = { 0 };
@@ -156,7 +156,7 @@ static bool kill_holder(struct scene *scene, size_t step, int *ret_revoked)
     }
     support_gate_wait(&scene->victim_is_ready);
     support_gate_open(&scene->victim_may);
-    inside = step_kill(victim, operation->unit, step);
+    inside = step_kill(victim, walk);
 
     support_require_equal(vrd_send(scene->witness, "w", 1), 0);
     receive_one(scene->receive, 'w');
@@ -169,21 +169,20 @@ static bool kill_holder(struct scene *scene, size_t step, int *ret_revoked)
 
 static void kill_holder_everywhere(const struct operation *operation)
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     struct scene scene = { .operation = operation };
     size_t deaths[2] = { 0 };
-    unsigned through = 0;
 
     support_socket_pair(scene.sockets);
     support_gate_init(&scene.victim_is_ready);
     support_gate_init(&scene.victim_may);
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
+    while (step_walk_next(&walk)) {
         int revoked;
-        const bool inside = kill_holder(&scene, step, &revoked);
+        const bool inside = kill_holder(&scene, &walk, &revoked);
 
         deaths[revoked > 0] += inside;
         if (operation->granted && !inside)
             assert_int_equal(revoked, GRANTS);
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths, after %zu of them all was revoked\n", deaths[0] + deaths[1],
                   deaths[1]);
@@ -294,7 +293,7 @@ static void expect_end(vrd_cap_t cap)
     support_require_equal(vrd_cap_close(cap), 0);
 }
 
-static bool kill_owner(struct scene *scene, size_t step)
+static bool kill_owner(struct scene *scene, struct step_walk *walk)
 {
     vrd_cap_t derived, below;
     bool inside;
@@ -310,7 +309,7 @@ static bool kill_owner(struct scene *scene, size_t step)
     support_require_equal(vrd_cap_derive(derived, VRD_RIGHT_SEND, &below), 0);
     support_require_equal(vrd_send(derived, "d", 1), 0);
     support_gate_open(&scene->victim_may);
-    inside = step_kill(victim, scene->operation->unit, step);
+    inside = step_kill(victim, walk);
 
     expect_end(below);
     expect_end(derived);
@@ -321,17 +320,16 @@ static bool kill_owner(struct scene *scene, size_t step)
 
 static void kill_owner_everywhere(const struct operation *operation)
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     struct scene scene = { .operation = operation };
-    unsigned through = 0;
     size_t deaths = 0;
 
     support_gate_init(&scene.victim_is_ready);
     support_gate_init(&scene.victim_may);
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
-        const bool inside = kill_owner(&scene, step);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_owner(&scene, &walk);
 
         deaths += inside;
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths\n", deaths);
     assert_true(deaths > 5);

@@ -121,7 +121,7 @@ static void receive_until(vrd_cap_t receive, size_t counts[PATTERN_SENDERS], enu
 }
 
 /* One life and death of a victim. Returns false if the operation was complete before. */
-static bool kill_at(struct scene *scene, size_t step, size_t *ret_received)
+static bool kill_at(struct scene *scene, struct step_walk *walk, size_t *ret_received)
 {
     const struct operation *operation = scene->operation;
     size_t counts[PATTERN_SENDERS] = { 0 };
@@ -138,7 +138,7 @@ static bool kill_at(struct scene *scene, size_t step, size_t *ret_received)
     receive_until(scene->receive, counts, SIBLING, 1);
     receive_until(scene->receive, counts, VICTIM, operation->received);
     support_gate_open(&scene->victim_may);
-    inside = step_kill(victim, operation->unit, step);
+    inside = step_kill(victim, walk);
 
     support_gate_open(&scene->sibling_may);
     receive_until(scene->receive, counts, SIBLING, 2);
@@ -156,25 +156,24 @@ static bool kill_at(struct scene *scene, size_t step, size_t *ret_received)
 
 static void kill_everywhere(const struct operation *operation)
 {
+    struct step_walk walk = { .unit = operation->unit, .stride = operation->stride };
     struct scene scene = { .operation = operation };
     const size_t before = operation->received + operation->queued;
     const size_t after = before + (operation->refused ? 0 : operation_messages(operation));
     size_t received, deaths[2] = { 0 };
-    unsigned through = 0;
 
     support_gate_init(&scene.victim_may);
     support_gate_init(&scene.sibling_may);
-    for (size_t step = 0; through < STEP_ENDS; step += operation->stride) {
-        const bool inside = kill_at(&scene, step, &received);
+    while (step_walk_next(&walk)) {
+        const bool inside = kill_at(&scene, &walk, &received);
 
         assert_in_range(received, before, after);
         if (inside)
             deaths[received == after]++;
         else
             assert_int_equal(received, after);
-        if (step == 0)
+        if (walk.step == 0)
             assert_int_equal(received, before);
-        through = inside ? 0 : through + 1;
     }
     print_message("%zu deaths, %zu before and %zu after the last message was out\n",
                   deaths[0] + deaths[1], deaths[0], deaths[1]);
