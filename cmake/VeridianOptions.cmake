@@ -5,6 +5,7 @@ option(VERIDIAN_EXAMPLES "Build the examples" ${PROJECT_IS_TOP_LEVEL})
 option(VERIDIAN_INSTALL "Write the install rules" ${PROJECT_IS_TOP_LEVEL})
 option(VERIDIAN_WERROR "Treat warnings as errors" OFF)
 option(VERIDIAN_TEST_LIBUV "Test with libuv, where it is found" ON)
+option(VERIDIAN_TEST_GLIB "Test with GLib, where it is found" ON)
 option(VERIDIAN_FUZZ "Build the fuzz targets (clang) instead of the tests" OFF)
 
 set(VERIDIAN_WITH_URING AUTO CACHE STRING

@@ -11,7 +11,7 @@ packages=(build-essential cmake libnuma-dev liburing-dev ninja-build pkg-config)
 if [ "${1-}" = --tests ]; then
     packages+=(clang clang-format clang-tidy cppcheck iceoryx libbenchmark-dev libboost-dev libck-dev
         libiceoryx-posh-dev libzmq3-dev libnng-dev
-        libclang-rt-14-dev libcmocka-dev libjemalloc2 libuv1-dev llvm python3 spin)
+        libclang-rt-14-dev libcmocka-dev libglib2.0-dev libjemalloc2 libuv1-dev llvm python3 spin)
 fi
 
 command -v dpkg-query >/dev/null || {

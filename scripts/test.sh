@@ -105,7 +105,8 @@ step tidy tidy
 # with them.
 step bare build_and_test bare 'once|fault' \
     -DCMAKE_C_COMPILER=gcc -DVERIDIAN_WITH_URING=OFF -DVERIDIAN_WITH_NUMA=OFF \
-    -DVERIDIAN_WITH_JEMALLOC=OFF -DVERIDIAN_TEST_LIBUV=OFF -DVERIDIAN_BENCH=OFF
+    -DVERIDIAN_WITH_JEMALLOC=OFF -DVERIDIAN_TEST_LIBUV=OFF -DVERIDIAN_TEST_GLIB=OFF \
+    -DVERIDIAN_BENCH=OFF
 step address build_and_test address once \
     -DCMAKE_C_COMPILER=gcc -DVERIDIAN_SANITIZE=address -DVERIDIAN_BENCH=OFF
 step thread build_and_test thread once \
