@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "operation.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #define TIMEOUT (INT64_C(5) * 1000 * 1000)
+#define ANSWER_TIMEOUT (1000 * TIMEOUT) /* where another process answers */
 
 static int run_create(struct operation_state *state)
 {
@@ -262,6 +265,39 @@ static int run_reply_big(struct operation_state *state)
     return reply ? vrd_reply(reply, state->data, sizeof state->data) : 0;
 }
 
+/* In a process of its own, in which nothing goes wrong, for as long as its parent lives. */
+static int serve(void *arg)
+{
+    const struct operation_state *state = arg;
+    char data[8];
+    struct vrd_message request = { .data = data, .size = sizeof data };
+    vrd_cap_t reply;
+
+    support_require(prctl(PR_SET_PDEATHSIG, SIGKILL) == 0);
+    for (;;) {
+        request.len = 0;
+        support_require_equal(vrd_receive_call(state->send, &request, &reply, VRD_FOREVER), 0);
+        vrd_reply(reply, data, request.len); /* the caller may have given up */
+    }
+    return 0;
+}
+
+static int run_call_view(struct operation_state *state)
+{
+    struct vrd_view view = { 0 };
+    const int result = vrd_call_view(state->send, state->data, 8, &view, ANSWER_TIMEOUT);
+
+    support_require((view.data != NULL) == (result == 0));
+    return result < 0 ? result : vrd_view_release(&view);
+}
+
+static void prepare_served(struct operation_state *state)
+{
+    prepare_endpoint(state);
+    support_child(serve, state);
+    support_require_equal(run_call_view(state), 0);
+}
+
 /* ---- other people's loops ------------------------------------------------------------------------------- */
 
 static int run_cap_fd(struct operation_state *state)
@@ -329,6 +365,7 @@ const struct operation operations[] = {
     { "receive a call", prepare_called, run_receive_call },
     { "big reply", prepare_reply, run_reply_big },
     { "reply in place", prepare_reply, run_reply_in_place },
+    { "answer as a view", prepare_served, run_call_view },
     { "descriptor", prepare_linked, run_cap_fd },
     { "nothing there, with a descriptor", prepare_cap_fd, run_receive_empty },
     { "waitset", prepare_linked, run_waitset },

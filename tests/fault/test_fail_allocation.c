@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "operation.h"
 
@@ -130,9 +131,40 @@ static void test_each_allocation(void **state)
     support_shared_free(stage, sizeof *stage);
 }
 
+/* The answer is there, but nothing to copy it to; the next one is none the worse for it. */
+static int view_without_memory(void *arg)
+{
+    static struct operation_state state = { .invitation = -1 };
+    const struct operation *operation = operations;
+
+    (void)arg;
+    while (strcmp(operation->name, "answer as a view") != 0)
+        operation++;
+    operation->prepare(&state);
+    for (int i = 0; i < 2 * VRD_ENDPOINT_CALLS_MAX; i++) { /* none of them stays in use */
+        which = 1;
+        lasting = true;
+        seen = 0;
+        counting = true;
+        support_require_equal(operation->run(&state), VRD_ERR_OUT_OF_MEMORY);
+        counting = false;
+        support_require_equal(seen, 1);
+        which = 0;
+        support_require_equal(operation->run(&state), 0);
+    }
+    return vrd_cap_close(state.send);
+}
+
+static void test_the_copy_of_an_answer(void **state)
+{
+    (void)state;
+    support_wait_exit(support_child(view_without_memory, NULL), 0);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST_TIMEOUT(test_each_allocation, 100),
+                     SUPPORT_TEST(test_the_copy_of_an_answer),
                      { 0 },
                  },
              .warm_up = support_warm_up_channel);
