@@ -110,9 +110,15 @@ static int send_write(struct port *port, struct ring_message *message)
     return r;
 }
 
-/* No room for a loan: until something returns, or the cursor moves from where it is now. */
-static int send_lent_out(struct ring_writer *w)
+/*
+ * No room for a loan: until something returns, or the cursor moves from where it is now. But if the ring is
+ * full, until it moves from where it was when that was found: by now there may be room, and nothing
+ * left that the receiver could take.
+ */
+static int send_lent_out(struct ring_writer *w, const struct ring_message *message)
 {
+    if (message->block && w->position == w->limit)
+        return VRD_ERR_CHANNEL_FULL;
     return ring_writer_refresh(w) == VRD_ERR_PEER_CORRUPT ? VRD_ERR_PEER_CORRUPT
                                                           : VRD_ERR_CHANNEL_FULL;
 }
@@ -128,7 +134,7 @@ static int send_try(struct port *port, struct ring_message *message)
         r = message->borrows ? lender_take(port, message->len, &message->block)
                              : send_write(port, message);
     if (r == VRD_ERR_CHANNEL_FULL && (message->borrows || message->block))
-        r = send_lent_out(&port->sender.ring);
+        r = send_lent_out(&port->sender.ring, message);
     if (send_may_wait(r) && port->sender.state == SENDER_LINKED) {
         int full = r;
 

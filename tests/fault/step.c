@@ -129,12 +129,18 @@ static bool step_system_calls(pid_t victim, struct step_walk *walk)
     return true;
 }
 
-bool step_kill(pid_t victim, struct step_walk *walk)
+/* Waits until the victim begins. */
+static void step_first(pid_t victim)
 {
     support_require_equal(next_stop(victim), SIGSTOP);
     stay_together(victim);
     support_require(ptrace(PTRACE_SETOPTIONS, victim, NULL,
                            (void *)(uintptr_t)(PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL)) == 0);
+}
+
+bool step_kill(pid_t victim, struct step_walk *walk)
+{
+    step_first(victim);
     walk->killed = walk->unit == STEP_SYSCALL ? step_system_calls(victim, walk)
                                               : step_instructions(victim, walk);
     if (walk->killed) {
@@ -144,4 +150,37 @@ bool step_kill(pid_t victim, struct step_walk *walk)
     support_require(ptrace(PTRACE_DETACH, victim, NULL, NULL) == 0);
     support_wait_exit(victim, 0);
     return false;
+}
+
+/* Does it stop without having slept first? */
+static bool stops_awake(pid_t victim, int *ret_status)
+{
+    for (;;) {
+        for (int i = 0; i < 1000; i++)
+            if (waitpid(victim, ret_status, WNOHANG) == victim)
+                return true;
+        if (support_asleep(victim))
+            return false;
+    }
+}
+
+bool step_pause(pid_t victim, size_t count)
+{
+    int status;
+
+    step_first(victim);
+    for (size_t i = 0; i < count; i++) {
+        support_require(ptrace(PTRACE_SINGLESTEP, victim, NULL, NULL) == 0);
+        if (!stops_awake(victim, &status))
+            return false;
+        support_require(WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP);
+    }
+    return true;
+}
+
+void step_resume(pid_t victim, bool inside)
+{
+    if (!inside) /* its step ends when it wakes up */
+        support_require_equal(next_stop(victim), SIGTRAP);
+    support_require(ptrace(PTRACE_DETACH, victim, NULL, NULL) == 0);
 }

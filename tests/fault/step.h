@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* step.h - death at a chosen instruction, by ptrace. */
+/* step.h - death, or a pause, at a chosen instruction, by ptrace. */
 #ifndef FAULT_STEP_H
 #define FAULT_STEP_H
 
@@ -44,5 +44,13 @@ bool step_walk_next(struct step_walk *walk);
 /* Waits until the victim begins, lets it do `walk->step` steps, kills it there and reaps it. Returns
  * false if the operation was complete before that; then the victim goes on and has to exit with 0. */
 bool step_kill(pid_t victim, struct step_walk *walk);
+
+/* Waits until the victim begins, lets it do `count` instructions and stops it there, for others to do
+ * what they like before step_resume. Returns false if it fell asleep before that; it must not
+ * come to its end. */
+bool step_pause(pid_t victim, size_t count);
+
+/* `inside`: what step_pause said. */
+void step_resume(pid_t victim, bool inside);
 
 #endif

@@ -2,7 +2,8 @@
 /*
  * A sender that dies at any instruction of lending, a receiver that dies at any instruction of viewing
  * and releasing. What was lent is viewed whole and in order, and stays when the sender is gone; what was
- * viewed is nobody's when the receiver is gone, and the sender is told.
+ * viewed is nobody's when the receiver is gone, and the sender is told. And a sender that finds the ring full
+ * while, at any instruction, the receiver empties it.
  *
  * ctest: no-asan no-tsan timeout=300
  */
@@ -195,12 +196,76 @@ static void test_viewer(void **state)
     kill_viewer_everywhere((struct scene){ 0 }, STRIDE);
 }
 
+/* ---- a full ring that is emptied ------------------------------------------------------------------------ */
+
+static int waiter_run(void *arg)
+{
+    struct scene *scene = arg;
+    struct vrd_loan loan;
+
+    support_require_equal(vrd_cap_close(scene->receive), 0);
+    for (size_t i = 0; i < scene->warm; i++)
+        support_require_equal(lend(scene->send, i), 0);
+    support_require_equal(vrd_loan(scene->send, LEN, &loan), 0);
+    pattern_fill(loan.data, LEN, 0, scene->warm);
+    support_gate_wait(&scene->may);
+    step_begin();
+    return vrd_loan_send(&loan, VRD_FOREVER);
+}
+
+static void view_next(const struct scene *scene, size_t counts[PATTERN_SENDERS])
+{
+    struct vrd_view view;
+
+    support_require_equal(vrd_receive_view(scene->receive, &view, VRD_FOREVER), 0);
+    pattern_check(view.data, view.len, counts);
+    support_require_equal(vrd_view_release(&view), 0);
+}
+
+/* Returns false if the sender slept before. */
+static bool empty_under(struct scene *scene, size_t step)
+{
+    size_t counts[PATTERN_SENDERS] = { 0 };
+    bool inside;
+    pid_t pid;
+
+    support_require_equal(vrd_channel_create(2, &scene->send, &scene->receive), 0);
+    pid = support_child(waiter_run, scene);
+    support_require_equal(vrd_cap_close(scene->send), 0);
+    for (size_t i = 0; i + 2 < scene->warm; i++)
+        view_next(scene, counts);
+    support_gate_open(&scene->may);
+    inside = step_pause(pid, step);
+    view_next(scene, counts);
+    view_next(scene, counts);
+    step_resume(pid, inside);
+    view_next(scene, counts); /* what it waited to send */
+    support_wait_exit(pid, 0);
+    support_require_equal(vrd_cap_close(scene->receive), 0);
+    return inside;
+}
+
+static void test_a_ring_that_is_emptied_meanwhile(void **state)
+{
+    struct scene scene = { .warm = WARM + 2 };
+    size_t pauses = 0;
+
+    (void)state;
+    support_gate_init(&scene.may);
+    while (empty_under(&scene, pauses * STRIDE))
+        pauses++;
+    print_message("%zu pauses\n", pauses);
+    assert_true(pauses > 10);
+    support_gate_deinit(&scene.may);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST_TIMEOUT(test_borrowing, 120),
                      SUPPORT_TEST_TIMEOUT(test_sending, 120),
                      SUPPORT_TEST_TIMEOUT(test_first_loan_at_system_calls, 120),
                      SUPPORT_TEST_TIMEOUT(test_viewer, 120),
+                     SUPPORT_TEST_TIMEOUT(test_a_ring_that_is_emptied_meanwhile, 120),
                      { 0 },
                  },
              .warm_up = support_warm_up_channel);

@@ -204,6 +204,14 @@ void support_sleep_ms(unsigned ms)
         ;
 }
 
+bool support_asleep(pid_t tid)
+{
+    char state;
+    int parent;
+
+    return process_look(tid, &state, &parent) && state == 'S';
+}
+
 void support_wait_asleep(pid_t tid)
 {
     unsigned in_a_row = 0;

@@ -172,6 +172,9 @@ void support_kill(pid_t pid);
  * times in a row, or has ended. */
 void support_wait_asleep(pid_t tid);
 
+/* Does it sleep just now? */
+bool support_asleep(pid_t tid);
+
 /* Pauses the calling thread. For backing off while polling, never for ordering two sides. */
 void support_sleep_ms(unsigned ms);
 
@@ -229,6 +232,9 @@ const char *support_runtime_dir(void);
 
 /* Pages of 2 MiB in the machine's pool that nobody has taken. */
 size_t support_huge_pages_free(void);
+
+/* Huge pages of `size` bytes that nobody has taken, of NUMA node `node`. */
+size_t support_node_pages_free(int node, size_t size);
 
 /* ---- leaks, for tests that look for themselves ------------------------------------------------------ */
 
