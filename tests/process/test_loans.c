@@ -292,6 +292,7 @@ static void test_extensions_come_and_go(void **state)
     struct support_snapshot before, after;
     struct vrd_view view;
     struct vrd_loan loan;
+    char byte;
 
     (void)state;
     for (uint32_t i = 0; i < 2; i++) { /* with the second comes the answer to HELLO */
@@ -315,6 +316,10 @@ static void test_extensions_come_and_go(void **state)
         view = view_of(ends.receive, (struct number){ 10, i }, 100);
         release(&view);
     }
+    do { /* what the last receive was too early to see goes with the next, also while that sleeps */
+        EXPECT(vrd_receive_timed(ends.receive, &byte, 1, 10 * MS), VRD_ERR_TIMEOUT);
+        support_snapshot_take(&after);
+    } while (after.mappings > before.mappings);
     support_require(support_snapshot_holds(&before));
     for (size_t n = 0; n < 40; n++) { /* each larger than what the one before left */
         const size_t len = (n + 1) * ((size_t)1 << 20);
