@@ -261,6 +261,49 @@ static void test_large_answers_lie_in_huge_pages(void **state)
     assert_int_equal(support_huge_pages_free(), n);
 }
 
+/* A message of one page of the pool of a node, lent and viewed. */
+static void lend_huge_on(int node, size_t page, uint32_t huge_pages)
+{
+    const struct vrd_channel_options options = { .huge_pages = huge_pages,
+                                                 .max_message_size = page,
+                                                 .max_bytes = page,
+                                                 .numa_node = VRD_NUMA_NODE(node) };
+    const size_t n = support_node_pages_free(node, page);
+    char there[64];
+    struct vrd_view view;
+    struct vrd_loan loan;
+    struct ends ends;
+
+    if (n == 0)
+        return;
+    snprintf(there, sizeof(there), " N%d=1 kernelpagesize_kB=%zu", node, page >> 10);
+    EXPECT(vrd_channel_create_with(&options, &ends.send, &ends.receive), 0);
+    EXPECT(vrd_loan_timed(ends.send, page, 0, &loan), 0);
+    memset(loan.data, 3, 4096);
+    EXPECT(vrd_loan_send(&loan, 0), 0);
+    EXPECT(vrd_receive_view(ends.receive, &view, 0), 0);
+    EXPECT(view.len, page);
+    EXPECT(*(const uint8_t *)view.data, 3);
+    assert_int_equal(maps_with(there).such, 2); /* the sender's and the receiver's mapping */
+    assert_int_equal(support_node_pages_free(node, page), n - 1);
+    release(&view);
+    ends_close(&ends);
+    assert_int_equal(support_node_pages_free(node, page), n);
+    print_message("[          ] a loan of %zu MiB on node %d\n", page >> 20, node);
+}
+
+static void test_huge_pages_lie_on_their_node(void **state)
+{
+    struct vrd_numa_usage usage[NODES_MAX];
+    const int nodes = nodes_known(usage);
+
+    (void)state;
+    for (int node = 0; node < nodes; node++) {
+        lend_huge_on(node, HUGE, VRD_PAGES_2_MIB);
+        lend_huge_on(node, (size_t)1 << 30, VRD_PAGES_1_GIB);
+    }
+}
+
 static void test_a_pool_too_small_is_said(void **state)
 {
     const struct vrd_channel_options large = { .huge_pages = VRD_PAGES_2_MIB };
@@ -330,6 +373,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_a_node_that_is_not_there_is_an_error),
                      SUPPORT_TEST(test_large_messages_lie_in_huge_pages),
                      SUPPORT_TEST(test_large_answers_lie_in_huge_pages),
+                     SUPPORT_TEST(test_huge_pages_lie_on_their_node),
                      SUPPORT_TEST(test_a_pool_too_small_is_said),
                      SUPPORT_TEST(test_transparent_ones_are_a_wish),
                      { 0 },

@@ -128,6 +128,77 @@ static void others_read_huge_pages(void **state)
     }
 }
 
+struct reading {
+    int fd;
+    size_t page;
+};
+
+static int reads_one_page(void *arg)
+{
+    const struct reading *reading = arg;
+    struct vrd_region_info info;
+    const uint8_t *bytes;
+    vrd_cap_t cap;
+
+    support_require_equal(vrd_cap_import(reading->fd, &cap), 0);
+    support_require_equal(vrd_region_info(cap, &info), 0);
+    support_require_equal(info.page_size, reading->page);
+    support_require_equal(info.size, reading->page);
+    bytes = map(cap, VRD_RIGHT_READ);
+    for (size_t at = 0; at < reading->page; at += 4096)
+        support_require_equal(bytes[at], 7);
+    close_cap(cap);
+    return 0;
+}
+
+/* A page of the pool of a node, read elsewhere; and one more than the node has. */
+static void huge_page_on(int node, size_t page, uint32_t huge_pages)
+{
+    const struct vrd_region_options options = { .huge_pages = huge_pages,
+                                                .numa_node = VRD_NUMA_NODE(node) };
+    const size_t n = support_node_pages_free(node, page);
+    struct vrd_numa_usage usage[NODES_MAX];
+    struct reading reading = { .page = page };
+    vrd_cap_t cap = VRD_CAP_NONE;
+    uint8_t *bytes;
+    pid_t child;
+    int nodes, r;
+
+    r = vrd_region_create((n + 1) * page, VRD_RIGHTS_READ_WRITE, &options, &cap);
+    assert_true(r == VRD_ERR_OUT_OF_MEMORY || r == VRD_ERR_NOT_SUPPORTED);
+    if (n == 0)
+        return;
+    assert_int_equal(vrd_region_create(page, VRD_RIGHTS_READ_WRITE, &options, &cap), 0);
+    bytes = map(cap, VRD_RIGHTS_READ_WRITE);
+    for (size_t at = 0; at < page; at += 4096)
+        bytes[at] = 7;
+    nodes = vrd_numa_usage(cap, usage, NODES_MAX);
+    for (int i = 0; i < nodes; i++)
+        assert_int_equal(usage[i].region, i == node ? page : 0);
+    assert_int_equal(vrd_cap_export(cap, VRD_RIGHT_READ, &reading.fd), 0);
+    child = support_child(reads_one_page, &reading);
+    close(reading.fd);
+    support_wait_exit(child, 0);
+    assert_int_equal(support_node_pages_free(node, page), n - 1); /* and nobody took another */
+    close_cap(cap);
+    assert_int_equal(support_node_pages_free(node, page), n);
+    print_message("[          ] a page of %zu MiB on node %d\n", page >> 20, node);
+}
+
+static void huge_pages_of_either_size_lie_on_their_node(void **state)
+{
+    struct vrd_numa_usage usage[NODES_MAX];
+    const int nodes = vrd_numa_usage(VRD_CAP_NONE, usage, NODES_MAX);
+
+    (void)state;
+    for (int node = 0; node < nodes; node++) {
+        if (usage[node].total == 0)
+            continue;
+        huge_page_on(node, HUGE, VRD_PAGES_2_MIB);
+        huge_page_on(node, (size_t)1 << 30, VRD_PAGES_1_GIB);
+    }
+}
+
 static void a_copy_of_huge_pages_takes_its_own(void **state)
 {
     const struct vrd_region_options options = { .mode = VRD_REGION_SNAPSHOT,
@@ -207,6 +278,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(all_pages_lie_where_they_were_asked_for),
                      SUPPORT_TEST(a_node_that_is_not_there_is_an_error),
                      SUPPORT_TEST(others_read_huge_pages),
+                     SUPPORT_TEST(huge_pages_of_either_size_lie_on_their_node),
                      SUPPORT_TEST(a_copy_of_huge_pages_takes_its_own),
                      SUPPORT_TEST(a_pool_too_small_is_said),
                      SUPPORT_TEST(transparent_ones_are_a_wish),
