@@ -9,6 +9,7 @@
 #include "base/arith.h"
 #include "base/macro.h"
 #include "os/jemalloc.h"
+#include "os/process.h"
 
 #define PAGE UINT64_C(4096) /* jemalloc's own are no larger on any machine that has Debian's */
 #define BITS 64
@@ -27,6 +28,7 @@ struct heap_pages {
 struct heap_jemalloc {
     struct jemalloc_hooks hooks;
     unsigned arena;
+    pid_t pid;             /* whose it is */
     pthread_mutex_t mutex; /* any thread can have jemalloc purge all arenas */
     struct heap_pages *pages;
 };
@@ -147,13 +149,25 @@ static void run_give(struct heap_jemalloc *jemalloc, const void *addr, uint64_t 
     pthread_mutex_unlock(&jemalloc->mutex);
 }
 
+/*
+ * A forked child has jemalloc's arena, but not the memory, and another thread may have had the mutex when it was
+ * forked. Whatever jemalloc asks for there, it gets nothing, and keeps what it has.
+ */
+static bool hooks_inherited(const struct jemalloc_hooks *hooks)
+{
+    return container_of(hooks, const struct heap_jemalloc, hooks)->pid != process_self();
+}
+
 static void *hook_alloc(struct jemalloc_hooks *hooks, void *new_addr, size_t size, size_t alignment,
                         bool *zero, bool *commit, unsigned arena)
 {
-    void *run = run_take(container_of(hooks, struct heap_jemalloc, hooks), new_addr, size,
-                         alignment > PAGE ? alignment : PAGE);
+    void *run;
 
     (void)arena;
+    if (hooks_inherited(hooks))
+        return NULL;
+    run = run_take(container_of(hooks, struct heap_jemalloc, hooks), new_addr, size,
+                   alignment > PAGE ? alignment : PAGE);
     if (!run)
         return NULL;
     if (*zero) /* what was lent before may be there */
@@ -167,6 +181,8 @@ static bool hook_dalloc(struct jemalloc_hooks *hooks, void *addr, size_t size, b
 {
     (void)committed;
     (void)arena;
+    if (hooks_inherited(hooks))
+        return true;
     run_give(container_of(hooks, struct heap_jemalloc, hooks), addr, size);
     return false;
 }
@@ -195,6 +211,8 @@ static bool hook_merge(struct jemalloc_hooks *hooks, void *a, size_t size_a, voi
     (void)size_b;
     (void)committed;
     (void)arena;
+    if (hooks_inherited(hooks))
+        return true;
     pthread_mutex_lock(&jemalloc->mutex);
     other = pages_of(jemalloc, a) != pages_of(jemalloc, b);
     pthread_mutex_unlock(&jemalloc->mutex);
@@ -210,6 +228,7 @@ struct heap_jemalloc *heap_jemalloc_new(void)
     jemalloc->hooks = (struct jemalloc_hooks){
         .alloc = hook_alloc, .dalloc = hook_dalloc, .split = hook_split, .merge = hook_merge
     };
+    jemalloc->pid = process_self();
     pthread_mutex_init(&jemalloc->mutex, NULL);
     if (jemalloc_arena_new(&jemalloc->hooks, &jemalloc->arena))
         return jemalloc;

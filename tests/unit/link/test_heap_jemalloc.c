@@ -5,6 +5,8 @@
  */
 #include "unit/unit.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -169,10 +171,72 @@ static void is_freed_with_all_that_is_lent(void **state)
     munmap(memory, SIZE);
 }
 
+#define CHILDREN 40
+#define RUN 16384 /* the smallest that is one of pages */
+#define ALL_ARENAS "arena.4096.purge"
+
+struct looking {
+    struct heap heap;
+    atomic_bool over;
+};
+
+/* Each look goes past all holes, with the mutex. */
+static void *look_for_room(void *arg)
+{
+    struct looking *looking = arg;
+
+    while (!looking->over) {
+        struct heap_block *block = heap_take(&looking->heap, 2 * RUN);
+
+        support_require(block);
+        heap_give(&looking->heap, block);
+    }
+    return NULL;
+}
+
+/* The parent's heaps are not there, but their arenas are. */
+static int purge_all(void *arg)
+{
+    (void)arg;
+    return mallctl(ALL_ARENAS, NULL, NULL, NULL, 0);
+}
+
+static void a_child_purges_while_its_parent_looked_for_room(void **state)
+{
+    static struct looking looking;
+    struct heap_block *runs[56 * SIZE / RUN], *small;
+    pthread_t thread;
+    uint8_t *memory;
+
+    (void)state;
+    if (!jemalloc_wanted())
+        skip();
+    memory = memory_of(64 * SIZE);
+    heap_use_jemalloc(&looking.heap);
+    assert_int_equal(heap_extend(&looking.heap, 1, memory, 64 * SIZE), 0);
+    small = heap_take(&looking.heap, 64);
+    assert_non_null(small);
+    for (size_t i = 0; i < ARRAY_SIZE(runs); i++)
+        assert_non_null(runs[i] = heap_take(&looking.heap, RUN));
+    for (size_t i = 0; i < ARRAY_SIZE(runs); i += 2)
+        heap_give(&looking.heap, runs[i]);
+    heap_give(&looking.heap, small); /* jemalloc has pages to give back */
+    assert_int_equal(pthread_create(&thread, NULL, look_for_room, &looking), 0);
+    for (int i = 0; i < CHILDREN; i++)
+        support_wait_exit(support_child(purge_all, NULL), 0);
+    looking.over = true;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    for (size_t i = 1; i < ARRAY_SIZE(runs); i += 2)
+        heap_give(&looking.heap, runs[i]);
+    heap_deinit(&looking.heap);
+    munmap(memory, 64 * SIZE);
+}
+
 SUPPORT_MAIN(.tests = (const struct support_test[]){
                  SUPPORT_TEST(is_there_only_if_the_process_runs_on_it),
                  SUPPORT_TEST(gives_no_byte_to_two_and_all_of_it_back),
                  SUPPORT_TEST(keeps_its_books_elsewhere),
                  SUPPORT_TEST(is_freed_with_all_that_is_lent),
+                 SUPPORT_TEST(a_child_purges_while_its_parent_looked_for_room),
                  { 0 },
              })
