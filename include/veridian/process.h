@@ -35,10 +35,11 @@ VRD_BEGIN_DECLS
 struct vrd_init_options {
     uint64_t flags;            /* VRD_INIT_*                                            */
     uint64_t peer_links;       /* live links                                            */
-    uint64_t peer_descriptors; /* 1 for each link, 1 for each capability not in use,
-                                  1 for the process once it has a link               */
+    uint64_t peer_descriptors; /* 1 for each link, 1 for each capability not in use, 1 for each
+                                  in a message that was not received yet, 1 for the process
+                                  once it has a link                                    */
     uint64_t peer_bytes;       /* of memory that is mapped: rings (8 KiB and up a link),
-                                  large messages, loans                                 */
+                                  large messages, loans, large answers to it            */
     uint64_t reserved[12];     /* must be zero                                          */
 };
 

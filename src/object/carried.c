@@ -6,6 +6,7 @@
 #include <veridian/error.h>
 
 #include "base/error.h"
+#include "cap/account.h"
 #include "os/fd.h"
 #include "os/socket.h"
 
@@ -15,15 +16,21 @@ void carried_queue_init(struct carried_queue *queue)
     list_init(&queue->waiting);
 }
 
+static void carried_leave(struct carried_queue *queue, struct carried *carried)
+{
+    list_remove(&carried->node);
+    queue->n--;
+    account_discharge(queue->account, ACCOUNT_DESCRIPTORS, carried->n);
+}
+
 void carried_queue_deinit(struct carried_queue *queue)
 {
     list_foreach(node, &queue->waiting) {
         struct carried *carried = list_entry(node, struct carried, node);
 
-        list_remove(node);
+        carried_leave(queue, carried);
         carried_free(&carried);
     }
-    queue->n = 0;
 }
 
 /* All of them, or none. */
@@ -70,9 +77,12 @@ int carried_arrived(struct carried_queue *queue, const struct frame *frame,
     /* one more than may be unread: its reader may be about to take it, and has said so */
     if (queue->n > CARRIED_MAX || frame->id != queue->last + 1)
         return VRD_ERR_PEER_CORRUPT;
+    if (!account_allows(queue->account, ACCOUNT_DESCRIPTORS, datagram->n_fds))
+        return VRD_ERR_QUOTA_EXCEEDED;
     r = carried_new(frame, datagram, &carried);
     if (r < 0)
         return r;
+    account_charge(queue->account, ACCOUNT_DESCRIPTORS, carried->n);
     list_append(&queue->waiting, &carried->node);
     queue->n++;
     queue->last = frame->id;
@@ -85,8 +95,7 @@ struct carried *carried_take(struct carried_queue *queue, uint64_t id)
 
     if (list_empty(&queue->waiting) || oldest->id != id)
         return NULL;
-    list_remove(&oldest->node);
-    queue->n--;
+    carried_leave(queue, oldest);
     return oldest;
 }
 

@@ -14,6 +14,8 @@ struct datagram;
 
 #define CARRIED_MAX 16 /* messages with capabilities that a link may have unread */
 
+struct account;
+
 struct carried {
     struct list node;
     uint64_t id;
@@ -24,7 +26,8 @@ struct carried {
 
 /* What has come over a link and whose message has not been taken. With the control lock. */
 struct carried_queue {
-    struct list waiting; /* oldest first */
+    struct account *account; /* pays for the descriptors, and outlives the queue; NULL: nobody */
+    struct list waiting;     /* oldest first */
     uint32_t n;
     uint64_t last; /* number of the last one */
 };
@@ -46,7 +49,10 @@ static inline uint64_t carried_reply_id(uint32_t sequence)
     return UINT64_C(1) << 32 | sequence; /* never 0 */
 }
 
-/* The same, into the queue. Also VRD_ERR_PEER_CORRUPT: out of order, or too many. */
+/*
+ * The same, into the queue. Also VRD_ERR_PEER_CORRUPT: out of order, or too many; VRD_ERR_QUOTA_EXCEEDED: more
+ * than its account may have.
+ */
 int carried_arrived(struct carried_queue *queue, const struct frame *frame,
                     struct datagram *datagram);
 

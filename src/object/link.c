@@ -206,6 +206,23 @@ static void link_charge(struct link *link, uint32_t mappings, uint64_t bytes)
     account_charge(link->account, ACCOUNT_BYTES, bytes);
 }
 
+bool link_bear(struct link *link, uint32_t mappings, uint64_t bytes)
+{
+    if (!account_allows(link->account, ACCOUNT_MAPPINGS, mappings) ||
+        !account_allows(link->account, ACCOUNT_BYTES, bytes))
+        return false;
+    link_charge(link, mappings, bytes);
+    return true;
+}
+
+void link_relieve(struct link *link, uint32_t mappings, uint64_t bytes)
+{
+    link->mappings -= mappings;
+    link->bytes -= bytes;
+    account_discharge(link->account, ACCOUNT_MAPPINGS, mappings);
+    account_discharge(link->account, ACCOUNT_BYTES, bytes);
+}
+
 bool link_affordable(const struct account *account, uint32_t slots)
 {
     uint64_t bytes = layout_sender_size(ring_slots(slots)) + LAYOUT_RECEIVER_SIZE;
@@ -218,7 +235,7 @@ bool link_affordable(const struct account *account, uint32_t slots)
 
 void link_bill(struct link *link, struct account *account)
 {
-    link->account = account;
+    link->account = link->carried.account = account;
     account_charge(account, ACCOUNT_LINKS, 1);
     link_charge(link, LINK_MAPPINGS, link->ring.peer_segment.size + link->ring.own_segment.size);
     if (link->tether && !link->tether->account) /* else it was, when it came */
@@ -279,14 +296,15 @@ int link_attach(struct link *link, const struct frame *frame, int fd)
     if (link->n_inbox == RING_EXTENSIONS_MAX)
         return VRD_ERR_PEER_CORRUPT;
     /* How many there are at a time is for the pin's holder to know; it is no more than this. */
-    more = link->mappings < LINK_MAPPINGS + RING_EXTENSIONS_MAX;
-    if (!account_allows(link->account, ACCOUNT_MAPPINGS, more) ||
-        !account_allows(link->account, ACCOUNT_BYTES, frame->bytes))
+    more = link->attached < RING_EXTENSIONS_MAX;
+    if (!link_bear(link, more, frame->bytes))
         return VRD_ERR_QUOTA_EXCEEDED;
     r = segment_import_of(fd, frame->bytes, memory_shift(link->memory), &segment);
     if (r < 0)
+        link_relieve(link, more, frame->bytes);
+    if (r < 0)
         return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : error_from_errno(-r);
-    link_charge(link, more, frame->bytes);
+    link->attached += more;
     link->inbox[link->n_inbox++] =
         (struct ring_extension){ .segment = segment, .number = frame->extension };
     return 0;

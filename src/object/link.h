@@ -53,6 +53,7 @@ struct link {
     struct life_watch life;                           /* of the process at the other end */
     struct ring_extension inbox[RING_EXTENSIONS_MAX]; /* byte rings on their way to the ring */
     uint32_t n_inbox;
+    uint32_t attached;         /* mappings charged for byte rings */
     struct borrower *borrower; /* of what the sender lends; NULL before the first extension */
     uint64_t max_bytes;        /* that it may attach for that                               */
     uint32_t memory;           /* what segments are made of, see memory.h                   */
@@ -87,6 +88,13 @@ void link_free(struct link *link, enum notice_cause cause, bool keep_tether);
  * Takes the right away, for the sender to see; the pin's holder retires it unread. Control lock held.
  */
 void link_revoke(struct link *link, enum notice_cause cause);
+
+/*
+ * What else the peer makes us keep for the link, until it is relieved of it or the link goes. False: that would be
+ * more than it may have. Control lock held.
+ */
+bool link_bear(struct link *link, uint32_t mappings, uint64_t bytes);
+void link_relieve(struct link *link, uint32_t mappings, uint64_t bytes);
 
 /* May a link with so many slots be charged? Control lock held. */
 bool link_affordable(const struct account *account, uint32_t slots);

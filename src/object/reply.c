@@ -136,6 +136,24 @@ int reply_refuse(struct link *link, uint32_t entry, uint32_t sequence)
     return 0;
 }
 
+/* As link_bear, and link_relieve. */
+static bool reply_room_bear(struct link *link, uint32_t mappings, uint64_t bytes)
+{
+    bool borne;
+
+    control_lock();
+    borne = link_bear(link, mappings, bytes);
+    control_unlock();
+    return borne;
+}
+
+static void reply_room_relieve(struct link *link, uint32_t mappings, uint64_t bytes)
+{
+    control_lock();
+    link_relieve(link, mappings, bytes);
+    control_unlock();
+}
+
 int reply_room(struct link *link, uint32_t entry, size_t len)
 {
     struct frame frame = { .type = FRAME_ATTACH,
@@ -145,6 +163,7 @@ int reply_room(struct link *link, uint32_t entry, size_t len)
     struct segment segment;
     struct pages pages;
     fd_auto fd = -1;
+    size_t old;
     int r;
 
     if (reply_writer_fits(&link->replies, entry, len))
@@ -152,19 +171,25 @@ int reply_room(struct link *link, uint32_t entry, size_t len)
     frame.extension = reply_writer_next(&link->replies, entry);
     if (frame.extension == 0)
         return VRD_ERR_OUT_OF_MEMORY;
+    old = link->replies.buffers[entry].segment.size;
     pages = memory_pages_large(link->memory, slot_cpu(link->ring.last), &frame.bytes, PTRDIFF_MAX);
+    if (!reply_room_bear(link, 1, frame.bytes))
+        return VRD_ERR_QUOTA_EXCEEDED;
     r = segment_create_of(frame.bytes, &pages, &segment, &fd);
-    if (r < 0)
-        return error_from_errno(-r);
-    frame_encode(&frame, buf);
-    control_lock();
-    r = link->tether ? socket_send(link->tether->fd, buf, sizeof(buf), &fd, 1) : -EPIPE;
-    control_unlock();
-    reactor_sent();
+    if (r == 0) {
+        frame_encode(&frame, buf);
+        control_lock();
+        r = link->tether ? socket_send(link->tether->fd, buf, sizeof(buf), &fd, 1) : -EPIPE;
+        control_unlock();
+        reactor_sent();
+        if (r < 0)
+            segment_unmap(&segment);
+    }
     if (r < 0) {
-        segment_unmap(&segment);
+        reply_room_relieve(link, 1, frame.bytes);
         return r == -EAGAIN ? VRD_ERR_QUOTA_EXCEEDED : error_from_errno(-r);
     }
+    reply_room_relieve(link, old > 0, old);
     reply_writer_attach(&link->replies, entry, segment);
     return 0;
 }

@@ -13,6 +13,7 @@
 
 #include "cap/frame.h"
 #include "link/layout.h"
+#include "object/carried.h"
 #include "os/fd.h"
 #include "os/socket.h"
 #include "peer.h"
@@ -109,6 +110,32 @@ static int flood_of_derivations(void *arg)
         kept[i] = pair[0];
     }
     support_require_equal(count_kept(kept), DESCRIPTORS);
+    stay(greedy);
+    return 0;
+}
+
+/* Capabilities for messages that never come: more than one link may keep waiting. */
+static int hoard_of_transfers(void *arg)
+{
+    const struct frame derive = { .type = FRAME_DERIVE, .rights = VRD_RIGHT_SEND, .count = 1 };
+    const struct greedy *greedy = arg;
+    struct peer peer;
+    int root[2], pair[2], ms = 0;
+
+    support_require_equal(socket_pair(root), 0);
+    push(greedy->invitation, &derive, &root[1], 1);
+    peer_connect(&peer, root[0], 16, 64);
+    for (uint64_t id = 1; id <= CARRIED_MAX; id++) {
+        const struct frame transfer = { .type = FRAME_TRANSFER, .id = id };
+
+        support_require_equal(socket_pair(pair), 0);
+        raw_send_frame(peer.tether, &transfer, pair, 2); /* it may be over by now */
+        fd_close(&pair[0]);
+        fd_close(&pair[1]);
+    }
+    while (!socket_over(peer.tether) && ms++ < 5000)
+        support_sleep_ms(1);
+    support_require(socket_over(peer.tether));
     stay(greedy);
     return 0;
 }
@@ -212,10 +239,70 @@ static int role_descriptors(struct support_role_args *args)
                         flood_of_derivations);
 }
 
+static int role_transfers(struct support_role_args *args)
+{
+    (void)args;
+    return within_quota(&(struct vrd_init_options){ .peer_descriptors = DESCRIPTORS },
+                        hoard_of_transfers);
+}
+
 static int role_bytes(struct support_role_args *args)
 {
     (void)args;
     return within_quota(&(struct vrd_init_options){ .peer_bytes = BYTES }, hoard_of_bytes);
+}
+
+#define ANSWER ((size_t)512 << 10)
+
+/* Its answers are large: the second does not fit beside the first, which it still looks at. */
+static int asks_for_much(void *arg)
+{
+    static char bytes[ANSWER];
+    const vrd_cap_t cap = *(const vrd_cap_t *)arg;
+
+    support_require_equal(vrd_call(cap, "1", 1, bytes, sizeof bytes, VRD_FOREVER), sizeof bytes);
+    support_require_equal(vrd_call(cap, "2", 1, bytes, 1, VRD_FOREVER), VRD_ERR_PEER_GONE);
+    support_require_equal(vrd_call(cap, "3", 1, bytes, 1, VRD_FOREVER), 1);
+    return 0;
+}
+
+/* A call, answered with so many bytes. */
+static int answer_with(vrd_cap_t endpoint, size_t len)
+{
+    static char bytes[2 * ANSWER];
+    struct vrd_message request = { 0 };
+    vrd_cap_t reply;
+    char byte;
+
+    request.data = &byte;
+    request.size = 1;
+    support_require_equal(vrd_receive_call(endpoint, &request, &reply, VRD_FOREVER), 0);
+    return vrd_reply(reply, bytes, len);
+}
+
+static int role_answers(struct support_role_args *args)
+{
+    const struct vrd_init_options options = { .peer_bytes = ANSWER + ANSWER / 2 };
+    vrd_cap_t endpoint;
+    uint64_t id;
+    pid_t pid;
+
+    (void)args;
+    support_require_equal(vrd_init(&options), 0);
+    support_require_equal(vrd_endpoint_create(&id, &endpoint), 0);
+    pid = support_child(asks_for_much, &endpoint);
+    support_require_equal(answer_with(endpoint, ANSWER), 0);
+    support_require_equal(answer_with(endpoint, 2 * ANSWER), VRD_ERR_QUOTA_EXCEEDED);
+    support_require_equal(answer_with(endpoint, 1), 0);
+    support_wait_exit(pid, 0);
+    support_require_equal(vrd_cap_close(endpoint), 0);
+    return 0;
+}
+
+static void test_answers(void **state)
+{
+    (void)state;
+    support_wait_exit(support_spawn_role("answers", NULL, 0, NULL), 0);
 }
 
 static void test_links(void **state)
@@ -230,6 +317,12 @@ static void test_descriptors(void **state)
     support_wait_exit(support_spawn_role("descriptors", NULL, 0, NULL), 0);
 }
 
+static void test_transfers(void **state)
+{
+    (void)state;
+    support_wait_exit(support_spawn_role("transfers", NULL, 0, NULL), 0);
+}
+
 static void test_bytes(void **state)
 {
     (void)state;
@@ -240,10 +333,14 @@ SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_links),
                      SUPPORT_TEST(test_descriptors),
+                     SUPPORT_TEST(test_transfers),
                      SUPPORT_TEST(test_bytes),
+                     SUPPORT_TEST(test_answers),
                      { 0 },
                  },
              .roles = (const struct support_role[]){ { "links", role_links },
                                                      { "descriptors", role_descriptors },
+                                                     { "transfers", role_transfers },
+                                                     { "answers", role_answers },
                                                      { "bytes", role_bytes },
                                                      { 0 } })
