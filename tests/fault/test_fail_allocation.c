@@ -148,7 +148,7 @@ static int view_without_memory(void *arg)
         counting = true;
         support_require_equal(operation->run(&state), VRD_ERR_OUT_OF_MEMORY);
         counting = false;
-        support_require_equal(seen, 1);
+        support_require(seen >= 1); /* the library's thread may want memory, too */
         which = 0;
         support_require_equal(operation->run(&state), 0);
     }
