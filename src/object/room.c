@@ -105,19 +105,27 @@ static const struct port_wait room_waits = {
     .peer_here = room_peer_here,
 };
 
+/* The owner's queue has no room for a HELLO, or for a frame: nothing tells when it has, but it will be soon. */
+static bool room_is_of_a_queue(struct port *port)
+{
+    bool crowded = port->sender.crowded;
+
+    port->sender.crowded = false; /* the next attempt tells */
+    return crowded || port->sender.state == SENDER_NEW;
+}
+
 bool room_disappoint(struct port *port)
 {
     if (!ready_wanted(port))
         return false;
-    if (port->sender.state == SENDER_NEW) /* as room_wait: nobody will ring */
+    if (room_is_of_a_queue(port)) /* nobody will ring */
         ready_disarm(&port->ready);
     return ready_arm(port, &room_waits);
 }
 
 int room_wait(struct port *port, vrd_cap_t cap, int64_t deadline)
 {
-    /* The owner's queue has no room for a HELLO: nothing tells when it has, but it will be soon. */
-    if (port->sender.state == SENDER_NEW)
+    if (room_is_of_a_queue(port))
         return port_nap(port, cap, HELLO_RETRY);
     return port_wait(port, cap, &room_waits, deadline);
 }

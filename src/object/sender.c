@@ -126,6 +126,7 @@ static int sender_say_all(struct port *port, const struct frame *frame, const in
     if (port->sender.tether)
         r = frame_send(port->sender.tether->fd, frame, fds, n_fds);
     control_unlock();
+    port->sender.crowded = r == -EAGAIN;
     return r;
 }
 

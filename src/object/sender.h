@@ -34,6 +34,7 @@ struct sender {
     enum sender_state state;
     int error;
     int put_off;         /* what the next operation has to say first, or 0 */
+    bool crowded;        /* the owner's queue had no room for the last frame */
     struct segment peer; /* the owner's segment */
     struct calls *calls; /* under way over the link; NULL before the first                    */
     struct calls *lost;  /* over links that have ended, with threads that have yet to look     */

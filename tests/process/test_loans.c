@@ -2,6 +2,8 @@
 /* Loans and views: written in place, read in place, released in any order, whatever ends first. */
 #include "process/loans.h"
 
+#include <signal.h>
+
 /* Bytes of message `i`: most small, some of megabytes. */
 static size_t len_of(uint32_t i)
 {
@@ -380,6 +382,66 @@ static void test_the_limit_has_to_fit_a_message(void **state)
     EXPECT(vrd_cap_close(receive), 0);
 }
 
+/* ---- an owner that does not look at its sockets ------------------------------------------------ */
+
+static int receives_twice(void *arg)
+{
+    const struct ends *ends = arg;
+    char byte;
+
+    EXPECT(vrd_cap_close(ends->send), 0);
+    EXPECT(vrd_receive(ends->receive, &byte, 1), 1);
+    EXPECT(vrd_receive(ends->receive, &byte, 1), 1);
+    return 0;
+}
+
+static int wakes_it(void *arg)
+{
+    support_sleep_ms(100);
+    return kill(*(const pid_t *)arg, SIGCONT);
+}
+
+/*
+ * Its queue is full of what others wanted; room for the loan has to be announced behind that. Nothing lies in
+ * the ring, so that no cursor will move once it goes on.
+ */
+static void test_a_full_queue_of_a_stopped_owner(void **state)
+{
+    struct ends ends = ends_new(4);
+    struct vrd_loan loan;
+    struct vrd_cap_info info;
+    vrd_cap_t cap, derived[512];
+    pid_t owner, waker;
+    int invitation, r;
+    size_t n = 0;
+
+    (void)state;
+    owner = support_child(receives_twice, &ends);
+    EXPECT(vrd_cap_close(ends.receive), 0);
+    EXPECT(vrd_cap_export(ends.send, VRD_RIGHT_SEND | VRD_RIGHT_GRANT, &invitation), 0);
+    EXPECT(vrd_cap_import(invitation, &cap), 0); /* whose only socket is the tether */
+    EXPECT(vrd_send(cap, "1", 1), 0);
+    do {
+        support_sleep_ms(10);
+        EXPECT(vrd_cap_info(cap, &info), 0);
+    } while (info.owner != owner);
+    support_sleep_ms(50); /* until it sleeps in its second receive */
+    EXPECT(kill(owner, SIGSTOP), 0);
+    while (n < 512 && (r = vrd_cap_derive(cap, VRD_RIGHT_SEND, &derived[n])) == 0)
+        n++;
+    EXPECT(r, VRD_ERR_QUOTA_EXCEEDED);
+    waker = support_child(wakes_it, &owner);
+    EXPECT(vrd_loan(cap, 4096, &loan), 0);
+    EXPECT(vrd_loan_cancel(&loan), 0);
+    support_wait_exit(waker, 0);
+    EXPECT(vrd_send(cap, "2", 1), 0);
+    support_wait_exit(owner, 0);
+    while (n-- > 0)
+        EXPECT(vrd_cap_close(derived[n]), 0);
+    EXPECT(vrd_cap_close(cap), 0);
+    EXPECT(vrd_cap_close(ends.send), 0);
+}
+
 SUPPORT_MAIN(.tests =
                  (const struct support_test[]){
                      SUPPORT_TEST(test_the_heap_is_the_one_asked_for),
@@ -396,6 +458,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_extensions_come_and_go),
                      SUPPORT_TEST(test_arguments),
                      SUPPORT_TEST(test_the_limit_has_to_fit_a_message),
+                     SUPPORT_TEST(test_a_full_queue_of_a_stopped_owner),
                      { 0 },
                  },
              .roles =
