@@ -1,6 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 #include "link/copy.h"
 
+/* Nothing may go nowhere: a peer can describe no bytes as if they were many. */
+static void copy_plain(void *restrict to, const void *restrict from, size_t len)
+{
+    if (len > 0)
+        memcpy(to, from, len);
+}
+
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -60,7 +67,7 @@ static bool is_wide(size_t len)
 void copy_write(void *restrict to, const void *restrict from, size_t len, bool past_caches)
 {
     if (!is_wide(len))
-        memcpy(to, from, len);
+        copy_plain(to, from, len);
     else if (past_caches)
         copy_past(to, from, len);
     else
@@ -72,7 +79,7 @@ void copy_read(void *restrict to, const void *restrict from, size_t len)
     if (is_wide(len))
         copy_near(to, from, len);
     else
-        memcpy(to, from, len);
+        copy_plain(to, from, len);
 }
 
 #else
@@ -80,12 +87,12 @@ void copy_read(void *restrict to, const void *restrict from, size_t len)
 void copy_write(void *restrict to, const void *restrict from, size_t len, bool past_caches)
 {
     (void)past_caches;
-    memcpy(to, from, len);
+    copy_plain(to, from, len);
 }
 
 void copy_read(void *restrict to, const void *restrict from, size_t len)
 {
-    memcpy(to, from, len);
+    copy_plain(to, from, len);
 }
 
 #endif
