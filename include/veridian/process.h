@@ -4,8 +4,9 @@
  * of other processes.
  *
  * By default a thread of the library's own (with all signals blocked) serves what comes beside
- * messages, from the first wait that really sleeps, or the first name, descriptor or function that
- * needs it, or a revocation of hundreds. In no-thread mode there never is one: the application's loop watches vrd_reactor_fd and
+ * messages, from the first wait that really sleeps, or the first name, descriptor, lent region or function
+ * that needs it, a revocation of hundreds, or a second connection by name within a second (vrd_connect). In
+ * no-thread mode there never is one: the application's loop watches vrd_reactor_fd and
  * calls vrd_reactor_dispatch, and calls that wait do the same while they wait. (One exception: a descriptor
  * that a peer sent where it has no business, and that is neither a socket nor a memfd, is closed by a thread that
  * lives as long as that takes: it may be on a file system that is the peer's program.)

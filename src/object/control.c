@@ -23,6 +23,7 @@
 #include "os/cpu.h"
 #include "os/fd.h"
 #include "os/futex.h"
+#include "os/newborn.h"
 #include "os/pin.h"
 #include "os/process.h"
 #include "os/socket.h"
@@ -46,11 +47,30 @@ static size_t n_wakes; /* with the lock */
 static pid_t pid;
 static bool inherited; /* some ancestor has been set up: there may be ports */
 
+/* In this order: who makes memory may hold the lock, and never waits for it. */
+static void fork_prepare(void)
+{
+    control_lock();
+    newborn_await();
+}
+
+static void fork_in_parent(void)
+{
+    newborn_resume();
+    control_unlock();
+}
+
+static void fork_in_child(void)
+{
+    newborn_after_fork();
+    control_unlock();
+}
+
 static void control_once(void)
 {
     epoch = process_wiped_memory(4096);
     cpu_init();
-    pthread_atfork(control_lock, control_unlock, control_unlock);
+    pthread_atfork(fork_prepare, fork_in_parent, fork_in_child);
 }
 
 /* True: there has to be a thread, nobody may ever wait. */
@@ -59,7 +79,8 @@ static bool control_setup(void)
     bool served = false;
 
     if (inherited) {
-        pthread_mutex_init(&lock, NULL); /* also after a fork that ran no handlers */
+        newborn_after_fork(); /* also after a fork that ran no handlers */
+        pthread_mutex_init(&lock, NULL);
         atomic_store_explicit(&waiting, 0, memory_order_relaxed);
     }
     pin_setup();

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "os/fd.h"
+#include "os/newborn.h"
 #include "os/pages.h"
 #include "os/placement.h"
 
@@ -146,7 +147,7 @@ int region_memory_freeze(struct region_memory *memory)
     return 0;
 }
 
-int region_memory_renew(struct region_memory *old, struct region_memory *ret)
+static int memory_renew(struct region_memory *old, struct region_memory *ret)
 {
     struct region_memory renewed = REGION_NONE;
     int r = region_memory_create(old->size, &old->pages, -1, &renewed);
@@ -168,6 +169,16 @@ int region_memory_renew(struct region_memory *old, struct region_memory *ret)
     old->addr = NULL;
     *ret = renewed;
     return 0;
+}
+
+int region_memory_renew(struct region_memory *old, struct region_memory *ret)
+{
+    int r;
+
+    newborn_begin();
+    r = memory_renew(old, ret);
+    newborn_end();
+    return r;
 }
 
 void region_memory_deinit(struct region_memory *memory)

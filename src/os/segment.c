@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "os/fd.h"
+#include "os/newborn.h"
 
 #ifndef F_SEAL_FUTURE_WRITE
 #define F_SEAL_FUTURE_WRITE 0x0010
@@ -43,7 +44,7 @@ static int segment_seal(int fd, int *ret_fd)
     return 0;
 }
 
-int segment_create_of(size_t size, const struct pages *pages, struct segment *ret, int *ret_fd)
+static int segment_make(size_t size, const struct pages *pages, struct segment *ret, int *ret_fd)
 {
     fd_auto fd = pages_memfd("veridian", size, pages);
     void *addr;
@@ -63,6 +64,16 @@ int segment_create_of(size_t size, const struct pages *pages, struct segment *re
     }
     *ret = (struct segment){ .addr = addr, .size = size };
     return 0;
+}
+
+int segment_create_of(size_t size, const struct pages *pages, struct segment *ret, int *ret_fd)
+{
+    int r;
+
+    newborn_begin();
+    r = segment_make(size, pages, ret, ret_fd);
+    newborn_end();
+    return r;
 }
 
 /*

@@ -5,7 +5,10 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <spawn.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -580,6 +583,73 @@ static void test_a_child_closes_all_descriptors(void **state)
     ends_close(&fresh);
 }
 
+/* ---- fork beside a thread that makes memory ------------------------------------------------------------ */
+
+#define MAKER_FORKS 300
+
+static void *makes_memory(void *arg)
+{
+    const struct vrd_region_options published = { .mode = VRD_REGION_PUBLISHED };
+    atomic_bool *stop = arg;
+
+    while (!atomic_load(stop)) {
+        struct ends ends = ends_new(4);
+        vrd_cap_t region;
+
+        numbered_send(ends.send, 1, 1, 8);
+        numbered_receive(ends.receive, 1, 1, 8);
+        ends_close(&ends);
+        EXPECT(vrd_region_create(4096, VRD_RIGHT_READ, &published, &region), 0);
+        EXPECT(vrd_cap_close(region), 0);
+    }
+    return NULL;
+}
+
+static void require_no_writable_mapping(void)
+{
+    char line[512], permissions[5];
+    FILE *maps = fopen("/proc/self/maps", "re");
+
+    support_require(maps != NULL);
+    while (fgets(line, sizeof line, maps))
+        if (strstr(line, "/memfd:veridian") && sscanf(line, "%*s %4s", permissions) == 1)
+            support_require(permissions[1] != 'w');
+    fclose(maps);
+}
+
+/* Before its first use of the library: what it has is what fork left it. */
+static int cannot_write_what_is_made(void *arg)
+{
+    char path[32], target[64];
+
+    (void)arg;
+    require_no_writable_mapping();
+    for (int fd = 0; fd < 256; fd++) {
+        ssize_t len;
+
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        len = readlink(path, target, sizeof target - 1);
+        target[len > 0 ? len : 0] = '\0';
+        if (strncmp(target, "/memfd:veridian", 15) == 0)
+            support_require(mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) ==
+                            MAP_FAILED);
+    }
+    return 0;
+}
+
+static void test_fork_while_memory_is_made(void **state)
+{
+    atomic_bool stop = false;
+    pthread_t thread;
+
+    (void)state;
+    support_require(pthread_create(&thread, NULL, makes_memory, &stop) == 0);
+    for (int i = 0; i < MAKER_FORKS; i++)
+        support_wait_exit(support_child(cannot_write_what_is_made, NULL), 0);
+    atomic_store(&stop, true);
+    support_require(pthread_join(thread, NULL) == 0);
+}
+
 /* Nothing is left of the parent's but the loop of its reactor. */
 static int close_all_and_begin(void *arg)
 {
@@ -626,6 +696,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_a_sending_child_leaves_the_queue_alone),
                      SUPPORT_TEST(test_a_child_closes_all_descriptors),
                      SUPPORT_TEST(test_a_child_closes_all_and_begins_anew),
+                     SUPPORT_TEST(test_fork_while_memory_is_made),
                      { 0 },
                  },
              .warm_up = channels_warm_up)

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * newborn.h - memory that is being made. Until it is kept from fork, sealed, and its writable descriptor is
+ * closed, a child that is forked would have that descriptor, and perhaps a mapping, for as long as it lives.
+ * So fork waits.
+ */
+#pragma once
+
+/* Around making it: no child is forked meanwhile. Many threads at a time; takes no other lock of ours inside. */
+void newborn_begin(void);
+void newborn_end(void);
+
+/* Around fork, in the parent: waits until none is being made, and lets none begin. */
+void newborn_await(void);
+void newborn_resume(void);
+
+/* In a forked child, where nobody else is. */
+void newborn_after_fork(void);
