@@ -10,8 +10,6 @@
 #include "object/intake.h"
 #include "os/cpu.h"
 
-#define AHEAD 8 /* slots that are on their way here while one is written */
-
 /*
  * Of messages that no slot holds: behind so many bytes a batch ends, so that the caller still finds all of
  * it in the L1 cache.
@@ -52,8 +50,6 @@ static size_t batch_write_small(struct port *port, const struct vrd_message *mes
         struct slot *slot = &slots[at & mask];
         unsigned kind;
 
-        if (i + AHEAD < most)
-            cpu_prefetch_write(&slots[(at + AHEAD) & mask]);
         if (unlikely(message->len > small_max || !batch_is_plain(message)))
             break;
         kind = slot_put_small(slot, message->data, message->len, message->opcode, message->flags);

@@ -44,6 +44,39 @@ hot_inline void copy_small(void *restrict to, const void *restrict from, size_t 
 }
 
 /*
+ * The same into a slot, 8 bytes behind the start of a line: those of whole words cross no boundary of 32
+ * bytes, where a store counts twice, and none is made twice. A sender whose line is on its way back from
+ * the reader has to keep all its stores waiting, and there is room for few.
+ */
+hot_inline void copy_into_line(void *restrict to, const void *restrict from, size_t len)
+{
+    uint8_t *t = to;
+    const uint8_t *f = from;
+
+    if (len < 32 && len != 8) {
+        copy_small(t, f, len);
+        return;
+    }
+    memcpy(t, f, 8);
+    if (len == 8)
+        return;
+    memcpy(t + 8, f + 8, 16);
+    if (len < 40) {
+        memcpy(t + 24, f + 24, 8);
+        if (len > 32)
+            memcpy(t + len - 8, f + len - 8, 8);
+        return;
+    }
+    memcpy(t + 24, f + 24, 16);
+    if (len <= 56) {
+        memcpy(t + len - 16, f + len - 16, 16);
+    } else {
+        memcpy(t + 40, f + 40, 16);
+        memcpy(t + len - 8, f + len - 8, 8);
+    }
+}
+
+/*
  * Copies of any length into and out of a byte ring. copy_write: `to` is aligned to a line; past the
  * caches, large ones go to memory, from where a reader that is far away has them sooner than from this
  * processor's cache.

@@ -222,7 +222,7 @@ void reply_write(struct reply_writer *w, uint32_t entry, uint32_t sequence,
     size_t inline_len = message->len;
 
     if (message->len <= SLOT_INLINE_MAX) {
-        copy_small(slot_payload(slot), message->data, message->len);
+        copy_into_line(slot_payload(slot), message->data, message->len);
     } else {
         const struct reply_buffer *buffer = &w->buffers[entry];
         struct slot_bytes bytes = { .len = message->len, .extension = buffer->number };

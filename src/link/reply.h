@@ -191,7 +191,7 @@ hot_inline void reply_write_small(struct reply_writer *w, uint32_t entry, uint32
 {
     struct slot *slot = &w->entries[entry];
 
-    copy_small(slot_payload(slot), data, len);
+    copy_into_line(slot_payload(slot), data, len);
     reply_publish(w, entry,
                   slot_word(sequence, len, SLOT_INLINE | slot_put_meta(slot, opcode, flags, 0)));
 }

@@ -254,7 +254,7 @@ int ring_write(struct ring_writer *w, const struct ring_message *message)
     if (message_in_bytes(message)) {
         writer_put_bytes(w, slot, message->data, message->len);
     } else if (!message->block) {
-        copy_small(slot_payload(slot), message->data, message->len);
+        copy_into_line(slot_payload(slot), message->data, message->len);
         kind = SLOT_INLINE;
         inline_len = message->len;
     }

@@ -6,10 +6,19 @@
 #include "link/layout.h"
 
 /* Not inlined with a known length. */
-static __attribute__((noinline)) void copy(void *to, const void *from, size_t len)
+static __attribute__((noinline)) void copy_anywhere(void *to, const void *from, size_t len)
 {
     copy_small(to, from, len);
 }
+
+static __attribute__((noinline)) void copy_to_slot(void *to, const void *from, size_t len)
+{
+    copy_into_line(to, from, len);
+}
+
+static void (*const copies[])(void *to, const void *from, size_t len) = { copy_anywhere,
+                                                                          copy_to_slot };
+#define COPIES (sizeof copies / sizeof copies[0])
 
 static void copies_each_length_and_leaves_the_rest(void **state)
 {
@@ -25,7 +34,7 @@ static void copies_each_length_and_leaves_the_rest(void **state)
             random_fill(&random, to, sizeof to);
             memcpy(expected, to, sizeof to);
             memcpy(expected + shift, from, len);
-            copy(to + shift, from, len);
+            copies[round % COPIES](to + shift, from, len);
             assert_memory_equal(to, expected, sizeof to);
         }
 }
@@ -37,10 +46,12 @@ static void touches_nothing_beyond_the_end(void **state)
 
     (void)state;
     random_fill(&random, from.addr, from.size);
-    for (size_t len = 0; len <= SLOT_INLINE_MAX; len++) {
-        copy(guarded_end(&to, len), guarded_end(&from, len), len);
-        assert_memory_equal(guarded_end(&to, len), guarded_end(&from, len), len);
-    }
+    for (size_t i = 0; i < COPIES; i++)
+        for (size_t len = 0; len <= SLOT_INLINE_MAX; len++) {
+            memset(guarded_end(&to, len), 0, len);
+            copies[i](guarded_end(&to, len), guarded_end(&from, len), len);
+            assert_memory_equal(guarded_end(&to, len), guarded_end(&from, len), len);
+        }
     guarded_free(&from);
     guarded_free(&to);
 }
@@ -52,10 +63,12 @@ static void touches_nothing_before_the_start(void **state)
 
     (void)state;
     random_fill(&random, from.addr, from.size);
-    for (size_t len = 0; len <= SLOT_INLINE_MAX; len++) {
-        copy(to.addr, from.addr, len);
-        assert_memory_equal(to.addr, from.addr, len);
-    }
+    for (size_t i = 0; i < COPIES; i++)
+        for (size_t len = 0; len <= SLOT_INLINE_MAX; len++) {
+            memset(to.addr, 0, len);
+            copies[i](to.addr, from.addr, len);
+            assert_memory_equal(to.addr, from.addr, len);
+        }
     guarded_free(&from);
     guarded_free(&to);
 }
@@ -65,8 +78,10 @@ static void nothing_can_come_from_nowhere(void **state)
     uint8_t byte = 7;
 
     (void)state;
-    copy(&byte, NULL, 0);
-    copy(NULL, &byte, 0);
+    for (size_t i = 0; i < COPIES; i++) {
+        copies[i](&byte, NULL, 0);
+        copies[i](NULL, &byte, 0);
+    }
     assert_int_equal(byte, 7);
 }
 
