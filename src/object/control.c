@@ -54,15 +54,9 @@ static void fork_prepare(void)
     newborn_await();
 }
 
-static void fork_in_parent(void)
+static void fork_done(void)
 {
     newborn_resume();
-    control_unlock();
-}
-
-static void fork_in_child(void)
-{
-    newborn_after_fork();
     control_unlock();
 }
 
@@ -70,7 +64,7 @@ static void control_once(void)
 {
     epoch = process_wiped_memory(4096);
     cpu_init();
-    pthread_atfork(fork_prepare, fork_in_parent, fork_in_child);
+    pthread_atfork(fork_prepare, fork_done, fork_done);
 }
 
 /* True: there has to be a thread, nobody may ever wait. */
@@ -79,8 +73,8 @@ static bool control_setup(void)
     bool served = false;
 
     if (inherited) {
-        newborn_after_fork(); /* also after a fork that ran no handlers */
-        pthread_mutex_init(&lock, NULL);
+        pthread_mutex_init(&lock, NULL); /* also after a fork that ran no handlers */
+        newborn_after_fork();
         atomic_store_explicit(&waiting, 0, memory_order_relaxed);
     }
     pin_setup();

@@ -10,9 +10,12 @@
 void newborn_begin(void);
 void newborn_end(void);
 
-/* Around fork, in the parent: waits until none is being made, and lets none begin. */
+/*
+ * Around fork: waits until none is being made, and lets none begin until newborn_resume, which parent and
+ * child both call. One thread at a time.
+ */
 void newborn_await(void);
 void newborn_resume(void);
 
-/* In a forked child, where nobody else is. */
+/* In a child whose fork may have called neither, and where nobody else is. */
 void newborn_after_fork(void);
