@@ -4,9 +4,11 @@
  *   sender   send of a message: look whether the slot at the private position is free (distance of
  *            the position from a private copy of the cursor, re-read only when that copy says
  *            full), write the payload words in any order, then the slot word = position + 1. Plain
- *            stores.
+ *            stores. Behind a message it may take back the line of a free slot further on, with a
+ *            store that means nothing. Many messages in one call are no more than that.
  *   reader   receive: poll the word of the slot at the private position, copy the payload, then
- *            publish the cursor. Plain stores.
+ *            publish the cursor. Plain stores. Of several messages in one call, it publishes the
+ *            cursor behind any of them, but behind the last that is there.
  *   kernel   may kill the sender between any two steps (or never); the reader sees the hang-up at
  *            some time after everything that the sender had stored has drained.
  *   hardware the store buffers of both.
@@ -20,7 +22,9 @@
  *
  * Broken on purpose: BROKEN_WORD_FIRST (slot word before the payload), BROKEN_CURSOR_FIRST (cursor
  * before the copy), BROKEN_FULL (one message too many in the ring), BROKEN_NO_DRAIN (the reader
- * believes the hang-up without looking at the ring once more).
+ * believes the hang-up without looking at the ring once more), BROKEN_TAKES_LINE (of a slot that is
+ * not free), BROKEN_BATCH_FIRST (the cursor of two messages before the copy of the second),
+ * BROKEN_BATCH_LAST (no cursor behind the last message that is there).
  */
 #ifndef N
 #define N 2
@@ -46,14 +50,23 @@
 #define SPACE N
 #endif
 
+#ifdef BROKEN_TAKES_LINE
+#define AHEAD (N + 1)
+#else
+#define AHEAD N
+#endif
+
 byte published; /* ghost: position after the last slot word that was stored */
 byte copied;    /* ghost: position after the last message that the reader has copied */
 
 /*
- * The slot word and both payload words of a message hold its position + 1: when one of them reaches
- * a slot, the message that was there a lap ago must have been copied, and this one not yet.
+ * The slot word and both payload words of a message hold its position + 1, what takes its line back that
+ * + M + 1: when one of them reaches a slot, the message that was there a lap ago must have been copied, and
+ * this one not yet.
  */
-#define on_commit(t, a, v) assert(t == R || distance(v + M - 1, copied) < N)
+#define nothing(pos) (M + 1 + (pos))
+#define meant(v) ((v) > M -> (v) - M - 1 : (v) + M - 1)
+#define on_commit(t, a, v) assert(t == R || distance(meant(v), copied) < N)
 
 #include "tso.pml"
 
@@ -80,6 +93,11 @@ proctype sender()
             atomic { store(S, WORD(pos), next(pos)); published = next(pos) }
 #endif
             w = 0;
+            if
+            :: distance(next(pos), seen) < AHEAD ->
+                store(S, PAYLOAD(next(pos), 0), nothing(next(pos)))
+            :: skip
+            fi;
             pos = next(pos)
         :: distance(pos, seen) >= SPACE ->
             mem[CURSOR] != seen; /* polls */
@@ -106,7 +124,19 @@ proctype reader()
         assert(one == next(pos) && two == next(pos)); /* whole and in order */
         atomic { one = 0; two = 0 }
 #ifndef BROKEN_CURSOR_FIRST
-        store(R, CURSOR, next(pos));
+        if
+        :: store(R, CURSOR, next(pos))
+#ifdef BROKEN_BATCH_LAST
+        :: skip
+#else
+        :: mem[WORD(next(pos))] == next(next(pos)) ->
+#ifdef BROKEN_BATCH_FIRST
+            store(R, CURSOR, next(next(pos)))
+#else
+            skip
+#endif
+#endif
+        fi;
 #endif
         pos = next(pos)
     :: gone -> /* the hang-up is seen first, then the ring is looked at */

@@ -88,6 +88,9 @@ fails publish "-DN=2 -DBROKEN_WORD_FIRST" "" "(one=="
 fails publish "-DN=2 -DBROKEN_CURSOR_FIRST" "" "-copied)"
 fails publish "-DN=2 -DBROKEN_FULL" "" "-copied)"
 fails publish "-DN=2 -DBROKEN_NO_DRAIN" "" "(pos==published)"
+fails publish "-DN=2 -DBROKEN_TAKES_LINE" "" "copied)"
+fails publish "-DN=2 -DBROKEN_BATCH_FIRST" "" "copied)"
+fails publish "-DN=2 -DBROKEN_BATCH_LAST" "" "invalid end state"
 
 passes sleep "-DSIGNALS=1" -E
 progresses sleep "-DSIGNALS=0" -E
