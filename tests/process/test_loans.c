@@ -3,6 +3,7 @@
 #include "process/loans.h"
 
 #include <signal.h>
+#include <sys/wait.h>
 
 /* Bytes of message `i`: most small, some of megabytes. */
 static size_t len_of(uint32_t i)
@@ -412,7 +413,7 @@ static void test_a_full_queue_of_a_stopped_owner(void **state)
     struct vrd_cap_info info;
     vrd_cap_t cap, derived[512];
     pid_t owner, waker;
-    int invitation, r;
+    int invitation, status, r;
     size_t n = 0;
 
     (void)state;
@@ -425,8 +426,10 @@ static void test_a_full_queue_of_a_stopped_owner(void **state)
         support_sleep_ms(10);
         EXPECT(vrd_cap_info(cap, &info), 0);
     } while (info.owner != owner);
-    support_sleep_ms(50); /* until it sleeps in its second receive */
+    support_wait_asleep(owner); /* in its second receive */
     EXPECT(kill(owner, SIGSTOP), 0);
+    EXPECT(waitpid(owner, &status, WUNTRACED), owner); /* all its threads */
+    support_require(WIFSTOPPED(status));
     while (n < 512 && (r = vrd_cap_derive(cap, VRD_RIGHT_SEND, &derived[n])) == 0)
         n++;
     EXPECT(r, VRD_ERR_QUOTA_EXCEEDED);
