@@ -3,7 +3,8 @@
  * name.h - names for capabilities, without a broker.
  *
  * A name is a listening socket in the runtime directory: VERIDIAN_RUNTIME_DIR, else
- * XDG_RUNTIME_DIR/veridian, else /run/veridian. The name confers no right by itself: the mode of its
+ * XDG_RUNTIME_DIR/veridian, else /run/veridian (a symbolic link in place of one of the latter two is no
+ * directory, to publish in or to connect through). The name confers no right by itself: the mode of its
  * file and, where wanted, a function of the publisher's say who gets a capability. (The idea is that
  * of Unix sockets with peer credentials, as D-Bus and systemd use them.)
  *

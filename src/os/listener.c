@@ -288,13 +288,23 @@ int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *
     return 0;
 }
 
+/* Nobody publishes there: see directory_path. */
+static bool directory_linked(void)
+{
+    char path[PATH_MAX];
+    struct stat status;
+
+    return (directory_path(path) & O_NOFOLLOW) && lstat(path, &status) == 0 &&
+           S_ISLNK(status.st_mode);
+}
+
 int listener_connect(const char *name, int *ret_fd)
 {
     struct sockaddr_un address;
     fd_auto dir = -1;
 
     if (address_by_path(name, &address))
-        return socket_connect(&address, ret_fd);
+        return directory_linked() ? -ENOTDIR : socket_connect(&address, ret_fd);
     dir = directory_open(false);
     if (dir < 0)
         return dir;

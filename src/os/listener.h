@@ -44,8 +44,8 @@ void listener_sweep(bool (*stale)(const char *name));
 int listener_accept(int fd, int *ret_fd, pid_t *ret_pid, uid_t *ret_uid, gid_t *ret_gid);
 
 /*
- * Connects without waiting. 0, or -errno: -ENOENT or -ECONNREFUSED where nobody listens, -EAGAIN
- * where too many wait to be accepted, -EACCES where the mode forbids it.
+ * Connects without waiting. 0, or -errno: -ENOENT, -ENOTDIR or -ECONNREFUSED where nobody
+ * listens, -EAGAIN where too many wait to be accepted, -EACCES where the mode forbids it.
  */
 int listener_connect(const char *name, int *ret_fd);
 

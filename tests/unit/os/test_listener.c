@@ -215,9 +215,9 @@ static void a_watch_tells_of_the_directory(void **state)
 static void links_are_not_followed(void **state)
 {
     char base[128], below[160], victim[160], hidden[160];
-    struct listener_file file;
+    struct listener_file file, other_file;
     struct stat status;
-    int fd;
+    int fd, other;
 
     (void)state;
     snprintf(base, sizeof base, "%s", support_runtime_dir());
@@ -233,10 +233,19 @@ static void links_are_not_followed(void **state)
     listener_forget(&file);
     fd_close(&fd);
 
+    setenv("VERIDIAN_RUNTIME_DIR", victim, 1);
+    assert_int_equal(listener_open("there", 0600, &fd, &file), 0);
     setenv("VERIDIAN_RUNTIME_DIR", "", 1);
     setenv("XDG_RUNTIME_DIR", base, 1);
     assert_int_equal(symlink(victim, below), 0);
-    assert_true(listener_open("here", 0600, &fd, &file) < 0);
+    assert_true(listener_open("here", 0600, &other, &other_file) < 0);
+    assert_int_equal(listener_connect("there", &other), -ENOTDIR);
+    setenv("VERIDIAN_RUNTIME_DIR", below, 1); /* whoever names it knows what it is */
+    assert_int_equal(listener_connect("there", &other), 0);
+    fd_close(&other);
+    listener_remove("there", &file);
+    listener_forget(&file);
+    fd_close(&fd);
     assert_int_equal(unlink(below), 0);
     assert_int_equal(rmdir(victim), 0);
     unsetenv("XDG_RUNTIME_DIR");
