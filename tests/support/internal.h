@@ -11,6 +11,9 @@ void watchdog_start(void);
 void watchdog_arm(const char *test, unsigned timeout_s);
 void watchdog_disarm(void);
 
+/* Puts huge pages into the machine's pools until this program ends, if it may; before any thread exists. */
+void pools_fill(void);
+
 /* From here on a failed assertion ends this process: cmocka's runner belongs to the parent. */
 void failure_ends_process(void);
 

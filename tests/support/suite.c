@@ -136,6 +136,8 @@ int support_main(int argc, char **argv, const struct support_suite *suite)
     setvbuf(stdout, NULL, _IOLBF, 0);
     failure_runner_is_this_thread();
     watchdog_start();
+    if (suite->huge_pages)
+        pools_fill();
     loop_choose();
     if (!warm_up(suite))
         return EXIT_FAILURE;

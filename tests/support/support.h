@@ -33,6 +33,9 @@
  *    the first test so that they exist in every comparison. Pass support_warm_up_channel (which
  *    sends one message through an exported and imported channel) in tests that use channels.
  *
+ * Tests of huge pages pass `.huge_pages = true` and are "serial" (below): whoever runs as root then has 20
+ * pages of 2 MiB and one of 1 GiB, which go back when the program ends; else it says what is missing.
+ *
  * The program takes an optional argument, a glob that selects tests by name.
  *
  * Where assertions may stand. cmocka's assert_* jump back to the runner, so they are for the
@@ -105,6 +108,7 @@ struct support_suite {
     const struct support_test *tests; /* ends with an all-zero entry */
     const struct support_role *roles; /* ends with an all-zero entry; may be NULL */
     int (*warm_up)(void);             /* may be NULL; 0 on success */
+    bool huge_pages; /* the machine's pools are this program's, and hold some if that can be had */
 };
 
 int support_main(int argc, char **argv, const struct support_suite *suite);

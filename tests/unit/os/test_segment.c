@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* Segments: sealed for good, read-only for all others, and refused if they are anything else. */
+/*
+ * Segments: sealed for good, read-only for all others, and refused if they are anything else.
+ * The pool of huge pages is one for the machine.
+ * ctest: serial
+ */
 #include "unit/unit.h"
 
 #include <errno.h>
@@ -298,28 +302,13 @@ static void huge_pages_are_refused(void **state)
 
 static const struct pages huge = { .shift = PAGES_2_MIB, .node = -1 };
 
-/* So many in the pool? */
-static bool have_huge_pages(size_t n)
-{
-    FILE *file = fopen("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages", "re");
-    size_t there = 0;
-
-    if (file && fscanf(file, "%zu", &there) != 1)
-        there = 0;
-    if (file)
-        fclose(file);
-    if (there < n)
-        print_message("[          ] no huge pages in the pool of this machine: not tried\n");
-    return there >= n;
-}
-
 static void huge_pages_are_taken_where_they_are_expected(void **state)
 {
     struct segment own, peer = { 0 };
     int fd;
 
     (void)state;
-    if (!have_huge_pages(2))
+    if (support_huge_pages_free() < 2)
         return;
     assert_int_equal(segment_create_of(2 * HUGE, &huge, &own, &fd), 0);
     memset(own.addr, 9, 2 * HUGE);
@@ -343,7 +332,7 @@ static void holes_of_huge_pages_are_refused(void **state)
     int fd;
 
     (void)state;
-    if (!have_huge_pages(3))
+    if (support_huge_pages_free() < 3)
         return;
     fd = memfd_create("unit", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB | PAGES_2_MIB << 26);
     assert_true(fd >= 0);
@@ -459,24 +448,26 @@ static void kernels_without_noexec_seals_will_do(void **state)
     support_wait_exit(support_child(child_old_kernel, NULL), 0);
 }
 
-SUPPORT_MAIN(.tests = (const struct support_test[]){
-                 SUPPORT_TEST(is_zeroed_whole_and_writable_here),
-                 SUPPORT_TEST(its_descriptor_is_read_only_and_sealed),
-                 SUPPORT_TEST(nobody_else_can_write_it),
-                 SUPPORT_TEST(the_peer_sees_what_is_written),
-                 SUPPORT_TEST(a_forked_child_has_its_own_none),
-                 SUPPORT_TEST(impossible_sizes_fail_cleanly),
-                 SUPPORT_TEST(unmapping_keeps_errno),
-                 SUPPORT_TEST(another_size_is_refused),
-                 SUPPORT_TEST(each_seal_is_required),
-                 SUPPORT_TEST(holes_are_refused),
-                 SUPPORT_TEST(huge_pages_are_refused),
-                 SUPPORT_TEST(huge_pages_are_taken_where_they_are_expected),
-                 SUPPORT_TEST(holes_of_huge_pages_are_refused),
-                 SUPPORT_TEST(a_pool_too_small_is_an_error),
-                 SUPPORT_TEST(other_files_are_refused),
-                 SUPPORT_TEST(no_descriptor_is_refused),
-                 SUPPORT_TEST(a_failed_step_leaves_nothing),
-                 SUPPORT_TEST(kernels_without_noexec_seals_will_do),
-                 { 0 },
-             })
+SUPPORT_MAIN(.tests =
+                 (const struct support_test[]){
+                     SUPPORT_TEST(is_zeroed_whole_and_writable_here),
+                     SUPPORT_TEST(its_descriptor_is_read_only_and_sealed),
+                     SUPPORT_TEST(nobody_else_can_write_it),
+                     SUPPORT_TEST(the_peer_sees_what_is_written),
+                     SUPPORT_TEST(a_forked_child_has_its_own_none),
+                     SUPPORT_TEST(impossible_sizes_fail_cleanly),
+                     SUPPORT_TEST(unmapping_keeps_errno),
+                     SUPPORT_TEST(another_size_is_refused),
+                     SUPPORT_TEST(each_seal_is_required),
+                     SUPPORT_TEST(holes_are_refused),
+                     SUPPORT_TEST(huge_pages_are_refused),
+                     SUPPORT_TEST(huge_pages_are_taken_where_they_are_expected),
+                     SUPPORT_TEST(holes_of_huge_pages_are_refused),
+                     SUPPORT_TEST(a_pool_too_small_is_an_error),
+                     SUPPORT_TEST(other_files_are_refused),
+                     SUPPORT_TEST(no_descriptor_is_refused),
+                     SUPPORT_TEST(a_failed_step_leaves_nothing),
+                     SUPPORT_TEST(kernels_without_noexec_seals_will_do),
+                     { 0 },
+                 },
+             .huge_pages = true)
