@@ -168,6 +168,79 @@ static void who_connects_first_waits_for_the_publisher(void **state)
     EXPECT(vrd_cap_close(receive), 0);
 }
 
+/* The directory is not there, is made, is removed while somebody waits in it, and is made once more. */
+static void the_directory_comes_and_goes(void **state)
+{
+    char base[108], way[128], below[160];
+    vrd_cap_t send, receive;
+    pid_t client;
+
+    (void)state;
+    snprintf(base, sizeof base, "%s", support_runtime_dir());
+    snprintf(way, sizeof way, "%s/way", base);
+    snprintf(below, sizeof below, "%s/names", way);
+    setenv("VERIDIAN_RUNTIME_DIR", below, 1);
+    client = client_start("late", "early");
+    support_wait_asleep(client);
+    for (int i = 0;; i++) {
+        EXPECT(mkdir(way, 0700), 0);
+        EXPECT(mkdir(below, 0700), 0);
+        support_wait_asleep(client);
+        if (i == 2)
+            break;
+        EXPECT(rmdir(below), 0);
+        support_wait_asleep(client);
+        EXPECT(rmdir(way), 0);
+        support_wait_asleep(client);
+    }
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    EXPECT(vrd_publish(send, "late", NULL), 0);
+    receive_text(receive, "early");
+    support_wait_exit(client, 0);
+    EXPECT(vrd_unpublish("late"), 0);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+    EXPECT(rmdir(below), 0);
+    EXPECT(rmdir(way), 0);
+    setenv("VERIDIAN_RUNTIME_DIR", base, 1);
+}
+
+static int stranger(void *arg)
+{
+    const vrd_cap_t *send = arg;
+    vrd_cap_t cap;
+
+    support_require(setgid(65534) == 0 && setuid(65534) == 0);
+    EXPECT(vrd_publish(*send, "mine", NULL), VRD_ERR_PERMISSION_DENIED);
+    EXPECT(vrd_connect("mine", 0, &cap), VRD_ERR_ENDPOINT_NOT_FOUND);
+    return 0;
+}
+
+/* What another user has there is nobody's to publish in; to connect it has to let one through. */
+static void the_directory_of_somebody_else(void **state)
+{
+    char base[108], below[160];
+    vrd_cap_t send, receive;
+
+    (void)state;
+    if (geteuid() != 0) {
+        print_message("not root: nobody to be\n");
+        return;
+    }
+    snprintf(base, sizeof base, "%s", support_runtime_dir());
+    snprintf(below, sizeof below, "%s/theirs", base);
+    EXPECT(mkdir(below, 0755), 0);
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    setenv("VERIDIAN_RUNTIME_DIR", below, 1);
+    EXPECT(chmod(base, 0755), 0);
+    support_wait_exit(support_child(stranger, &send), 0);
+    EXPECT(chmod(base, 0700), 0);
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+    EXPECT(rmdir(below), 0);
+    setenv("VERIDIAN_RUNTIME_DIR", base, 1);
+}
+
 static void within_one_process(void **state)
 {
     vrd_cap_t send, receive, cap;
@@ -703,6 +776,8 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(an_unrelated_process_connects_by_name),
                      SUPPORT_TEST(many_connect_and_each_is_somebody),
                      SUPPORT_TEST(who_connects_first_waits_for_the_publisher),
+                     SUPPORT_TEST(the_directory_comes_and_goes),
+                     SUPPORT_TEST(the_directory_of_somebody_else),
                      SUPPORT_TEST(within_one_process),
                      SUPPORT_TEST(memory_is_of_the_channels_choice),
                      SUPPORT_TEST(nobody_there),
