@@ -175,28 +175,36 @@ struct talk {
 
 struct both {
     struct talk *talk; /* shared */
-    struct ends ends;
+    vrd_cap_t receive;
     pid_t child;
 };
 
-static struct both both_begin(int (*child)(void *))
+/* `send` is exported to the child. */
+static struct both both_with(int (*child)(void *), vrd_cap_t send, vrd_cap_t receive)
 {
-    struct both both = { .talk = support_shared_new(sizeof(*both.talk)),
-                         .ends = ends_with(16, LARGEST, 8 * LARGEST) };
+    struct both both = { .talk = support_shared_new(sizeof(*both.talk)), .receive = receive };
 
     support_gate_init(&both.talk->told);
     support_gate_init(&both.talk->done);
-    EXPECT(vrd_cap_export(both.ends.send, VRD_RIGHT_SEND, &both.talk->invitation), 0);
+    EXPECT(vrd_cap_export(send, VRD_RIGHT_SEND, &both.talk->invitation), 0);
     both.child = support_child(child, both.talk);
     close(both.talk->invitation);
-    EXPECT(vrd_cap_close(both.ends.send), 0); /* if the child dies, that is seen */
+    return both;
+}
+
+static struct both both_begin(int (*child)(void *))
+{
+    const struct ends ends = ends_with(16, LARGEST, 8 * LARGEST);
+    const struct both both = both_with(child, ends.send, ends.receive);
+
+    EXPECT(vrd_cap_close(ends.send), 0); /* if the child dies, that is seen */
     return both;
 }
 
 static void both_end(struct both *both)
 {
     support_wait_exit(both->child, 0);
-    EXPECT(vrd_cap_close(both->ends.receive), 0);
+    EXPECT(vrd_cap_close(both->receive), 0);
     support_gate_deinit(&both->talk->told);
     support_gate_deinit(&both->talk->done);
     support_shared_free(both->talk, sizeof(*both->talk));
@@ -245,7 +253,7 @@ static void test_a_message_is_copied_once_and_viewed_there(void **state)
         uint8_t last;
 
         copies_begin();
-        EXPECT(vrd_receive_view(both.ends.receive, &view, VRD_FOREVER), 0);
+        EXPECT(vrd_receive_view(both.receive, &view, VRD_FOREVER), 0);
         copies_were(0, 0);
         EXPECT(view.len, lens[i]);
         number_check(view.data, view.len, (struct number){ 1, i });
@@ -289,7 +297,7 @@ static void test_a_receiver_that_wants_a_copy_makes_one(void **state)
     assert_non_null(data);
     for (uint32_t i = 0; i < N_LENS; i++) {
         copies_begin();
-        EXPECT(vrd_receive(both.ends.receive, data, LARGEST), lens[i]);
+        EXPECT(vrd_receive(both.receive, data, LARGEST), lens[i]);
         copies_were(1, lens[i]);
         number_check(data, lens[i], (struct number){ 1, i });
     }
@@ -333,7 +341,7 @@ static void test_a_loan_is_where_it_was_written(void **state)
         struct place place;
 
         copies_begin();
-        EXPECT(vrd_receive_view(both.ends.receive, &view, VRD_FOREVER), 0);
+        EXPECT(vrd_receive_view(both.receive, &view, VRD_FOREVER), 0);
         copies_were(0, 0);
         place = place_of(view.data);
         support_gate_wait(&both.talk->told);
@@ -343,6 +351,73 @@ static void test_a_loan_is_where_it_was_written(void **state)
         number_check(view.data, view.len, (struct number){ 1, i });
         release(&view);
         support_gate_open(&both.talk->done);
+    }
+    both_end(&both);
+}
+
+/* A request that is lent, and an answer that is written and viewed in place. */
+static int calls(void *arg)
+{
+    struct talk *talk = arg;
+    vrd_cap_t cap;
+
+    EXPECT(vrd_cap_import(talk->invitation, &cap), 0);
+    for (uint32_t i = 0; i < N_LENS; i++) {
+        struct vrd_loan request = loan_of(cap, (struct number){ 1, i }, lens[i]);
+        const struct mapping mapping = forbid(request.data);
+        struct vrd_view answer;
+
+        copies_begin();
+        EXPECT(vrd_call_loan_view(&request, &answer, VRD_FOREVER), 0);
+        copies_were(0, 0);
+        allow(&mapping);
+        EXPECT(place_of(answer.data).inode, talk->place.inode);
+        EXPECT(place_of(answer.data).offset, talk->place.offset);
+        EXPECT(answer.len, lens[i]);
+        number_check(answer.data, answer.len, (struct number){ 2, i });
+        release(&answer);
+    }
+    EXPECT(vrd_cap_close(cap), 0);
+    return 0;
+}
+
+static void answer_in_place(struct talk *talk, vrd_cap_t reply, struct number number, size_t len)
+{
+    struct mapping mapping;
+    struct vrd_loan answer;
+
+    EXPECT(vrd_reply_loan(reply, len, &answer), 0);
+    number_fill(answer.data, len, number);
+    talk->place = place_of(answer.data);
+    mapping = forbid(answer.data);
+    copies_begin();
+    EXPECT(vrd_loan_send(&answer, 0), 0);
+    copies_were(0, 0);
+    allow(&mapping);
+}
+
+static void test_a_call_copies_neither_request_nor_answer(void **state)
+{
+    const struct vrd_channel_options options = { .max_message_size = LARGEST,
+                                                 .max_bytes = 8 * LARGEST };
+    struct both both;
+    vrd_cap_t endpoint;
+    uint64_t id;
+
+    (void)state;
+    EXPECT(vrd_endpoint_create_with(&options, &id, &endpoint), 0);
+    both = both_with(calls, endpoint, endpoint);
+    for (uint32_t i = 0; i < N_LENS; i++) {
+        struct vrd_view request;
+        vrd_cap_t reply;
+
+        copies_begin();
+        EXPECT(vrd_receive_call_view(endpoint, &request, &reply, VRD_FOREVER), 0);
+        copies_were(0, 0);
+        EXPECT(request.len, lens[i]);
+        number_check(request.data, request.len, (struct number){ 1, i });
+        release(&request);
+        answer_in_place(both.talk, reply, (struct number){ 2, i }, lens[i]);
     }
     both_end(&both);
 }
@@ -375,10 +450,10 @@ static void test_taking_a_view_touches_none_of_it(void **state)
     struct mapping mapping;
 
     (void)state;
-    views[0] = view_of(both.ends.receive, (struct number){ 1, 0 }, BIG);
+    views[0] = view_of(both.receive, (struct number){ 1, 0 }, BIG);
     mapping = forbid(views[0].data);
     for (uint32_t i = 1; i < 4; i++)
-        EXPECT(vrd_receive_view(both.ends.receive, &views[i], VRD_FOREVER), 0);
+        EXPECT(vrd_receive_view(both.receive, &views[i], VRD_FOREVER), 0);
     allow(&mapping);
     for (uint32_t i = 0; i < 4; i++) {
         EXPECT(place_of(views[i].data).inode, mapping.place.inode);
@@ -397,6 +472,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(test_a_message_is_copied_once_and_viewed_there),
                      SUPPORT_TEST(test_a_receiver_that_wants_a_copy_makes_one),
                      SUPPORT_TEST(test_a_loan_is_where_it_was_written),
+                     SUPPORT_TEST(test_a_call_copies_neither_request_nor_answer),
                      SUPPORT_TEST(test_taking_a_view_touches_none_of_it),
                      { 0 },
                  },
