@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* Names: publishing, connecting from unrelated processes, and what may go wrong between them. */
-#include "channels.h"
+#include "names.h"
 
 #include <errno.h>
 #include <stdio.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #define SECONDS (INT64_C(1000) * MS)
@@ -17,11 +15,6 @@
 static int names_warm_up(void)
 {
     return channels_warm_up();
-}
-
-static void path_of(const char *name, char path[108])
-{
-    snprintf(path, 108, "%s/%s", support_runtime_dir(), name);
 }
 
 static bool name_exists(const char *name)
@@ -585,17 +578,6 @@ static void the_publisher_need_not_be_the_owner(void **state)
     EXPECT(vrd_cap_close(receive), 0);
     support_gate_deinit(&ready);
     support_gate_deinit(&done);
-}
-
-static int bare_connect(const char *name)
-{
-    struct sockaddr_un address = { .sun_family = AF_UNIX };
-    const int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-    path_of(name, address.sun_path);
-    support_require(fd >= 0);
-    EXPECT(connect(fd, (struct sockaddr *)&address, sizeof address), 0);
-    return fd;
 }
 
 /* Who connects and says nothing, or nonsense, or goes, or comes a thousand times, disturbs nobody. */

@@ -67,6 +67,7 @@ static pid_t server_start(struct server *server, bool named)
 {
     pid_t pid;
 
+    support_runtime_dir();
     server->named = named;
     support_gate_init(&server->ready);
     support_socket_pair(server->socket);
@@ -167,6 +168,10 @@ static void a_stopped_publisher_that_is_killed(void **state)
     support_kill(pid);
     EXPECT(vrd_call(cap, data, SIZE, data, SIZE, 20 * SECONDS), VRD_ERR_PEER_GONE);
     EXPECT(vrd_connect(NAME, 0, &other), VRD_ERR_ENDPOINT_NOT_FOUND);
+    EXPECT(vrd_cap_close(cap), 0);
+    cap = endpoint_new();
+    EXPECT(vrd_publish(cap, NAME, NULL), 0); /* the file is there, and taken over */
+    EXPECT(vrd_unpublish(NAME), 0);
     EXPECT(vrd_cap_close(cap), 0);
     support_gate_deinit(&server.ready);
     EXPECT(close(server.socket[0]), 0);
