@@ -75,3 +75,41 @@ static int stream_warm_up(void)
            vrd_receive_async(receive, &byte, 1) != VRD_ERR_CHANNEL_EMPTY ||
            vrd_cap_close(send) != 0 || vrd_cap_close(receive) != 0;
 }
+
+/* ---- the tests, which are the same for each loop ---------------------------------------------------- */
+
+/* The including file's: receives all there is, in its loop, until the end. */
+static void stream_run(bool threadless);
+
+static void beside_the_library_s_thread(void **state)
+{
+    (void)state;
+    stream_run(false);
+}
+
+static int role_alone(struct support_role_args *args)
+{
+    const struct vrd_init_options options = { .flags = VRD_INIT_NO_THREAD };
+
+    (void)args;
+    EXPECT(vrd_init(&options), 0);
+    stream_run(true);
+    EXPECT(tasks_count(), 1);
+    return 0;
+}
+
+static void in_its_loop_alone(void **state)
+{
+    (void)state;
+    support_wait_exit(support_spawn_role("alone", NULL, 0, NULL), 0);
+}
+
+#define STREAM_MAIN(warm_up_function) \
+    SUPPORT_MAIN(.tests = \
+                     (const struct support_test[]){ \
+                         SUPPORT_TEST_TIMEOUT(beside_the_library_s_thread, 60), \
+                         SUPPORT_TEST_TIMEOUT(in_its_loop_alone, 60), \
+                         { 0 }, \
+                     }, \
+                 .roles = (const struct support_role[]){ { "alone", role_alone }, { 0 } }, \
+                 .warm_up = warm_up_function)

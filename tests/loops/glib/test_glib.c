@@ -42,7 +42,6 @@ static void watch(GMainContext *context, int fd, GUnixFDSourceFunc function, voi
     g_source_unref(source);
 }
 
-/* Receives all there is, in the loop, until the end. */
 static void stream_run(bool threadless)
 {
     struct watched watched;
@@ -59,29 +58,6 @@ static void stream_run(bool threadless)
     stream_finish(&watched.stream, child);
 }
 
-static void beside_the_library_s_thread(void **state)
-{
-    (void)state;
-    stream_run(false);
-}
-
-static int role_alone(struct support_role_args *args)
-{
-    const struct vrd_init_options options = { .flags = VRD_INIT_NO_THREAD };
-
-    (void)args;
-    EXPECT(vrd_init(&options), 0);
-    stream_run(true);
-    EXPECT(tasks_count(), 1);
-    return 0;
-}
-
-static void in_its_loop_alone(void **state)
-{
-    (void)state;
-    support_wait_exit(support_spawn_role("alone", NULL, 0, NULL), 0);
-}
-
 /* Also what GLib opens once. */
 static int warm_up(void)
 {
@@ -91,11 +67,4 @@ static int warm_up(void)
     return 0;
 }
 
-SUPPORT_MAIN(.tests =
-                 (const struct support_test[]){
-                     SUPPORT_TEST_TIMEOUT(beside_the_library_s_thread, 60),
-                     SUPPORT_TEST_TIMEOUT(in_its_loop_alone, 60),
-                     { 0 },
-                 },
-             .roles = (const struct support_role[]){ { "alone", role_alone }, { 0 } },
-             .warm_up = warm_up)
+STREAM_MAIN(warm_up)
