@@ -2,16 +2,13 @@
 #include "object/region.h"
 
 #include <errno.h>
-#include <string.h>
 #include <veridian/error.h>
 
 #include "base/clock.h"
 #include "base/error.h"
-#include "cap/account.h"
 #include "cap/frame.h"
 #include "link/layout.h"
 #include "object/control.h"
-#include "object/loss.h"
 #include "object/port.h"
 #include "object/reactor.h"
 #include "object/revoke.h"
@@ -20,8 +17,6 @@
 #include "os/placement.h"
 #include "os/socket.h"
 
-#define RIGHTS_PASSED (VRD_RIGHT_READ | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
-#define RIGHTS_REGION (RIGHTS_PASSED | VRD_RIGHT_WRITE)
 #define REVOKE_LIMIT INT64_C(5000000000)
 #define REVOKE_LOOK 1000000 /* ns */
 
@@ -37,15 +32,12 @@ static int region_error(int r)
     }
 }
 
-/* Does WRITE mean a copy of the holder's own? */
-static bool region_copies(const struct region *region)
+bool region_copies(const struct region *region)
 {
     return region->transfer != VRD_TRANSFER_SHARE;
 }
 
-/* What the seals of a region of this kind have to say. */
-static enum region_seal region_seal_wanted(enum vrd_region_mode mode,
-                                           enum vrd_transfer_mode transfer)
+enum region_seal region_seal_wanted(enum vrd_region_mode mode, enum vrd_transfer_mode transfer)
 {
     if (transfer != VRD_TRANSFER_SHARE || mode == VRD_REGION_SNAPSHOT)
         return REGION_FROZEN;
@@ -55,14 +47,15 @@ static enum region_seal region_seal_wanted(enum vrd_region_mode mode,
 /* What the tree knows of rights: writing in a copy of one's own is nobody's business. */
 static uint32_t region_tree_rights(const struct region *region, uint32_t rights)
 {
-    return region->mode == VRD_REGION_SHARED && !region_copies(region) ? rights
-                                                                       : rights & RIGHTS_PASSED;
+    return region->mode == VRD_REGION_SHARED && !region_copies(region)
+               ? rights
+               : rights & REGION_RIGHTS_PASSED;
 }
 
-static void region_empty(struct region *region)
+void region_empty(struct region *region)
 {
     list_init(&region->sources);
-    node_init(&region->tree, region_tree_rights(region, RIGHTS_REGION));
+    node_init(&region->tree, region_tree_rights(region, REGION_RIGHTS));
 }
 
 void region_init(struct port *port, const struct region_memory *memory, enum vrd_region_mode mode)
@@ -80,7 +73,7 @@ void region_init(struct port *port, const struct region_memory *memory, enum vrd
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
-static int frame_say(int fd, const struct frame *frame, const int *fds, size_t n_fds)
+int region_say(int fd, const struct frame *frame, const int *fds, size_t n_fds)
 {
     uint8_t buf[FRAME_SIZE];
     int r;
@@ -116,7 +109,7 @@ static void region_attach(struct port *port)
     control_lock();
     region->tether = source_new(port, SOURCE_MAKER, pair[0]);
     if (region->tether &&
-        (frame_say(region->inherited, &frame, &far, 1) < 0 || source_watch(region->tether) < 0))
+        (region_say(region->inherited, &frame, &far, 1) < 0 || source_watch(region->tether) < 0))
         source_free(&region->tether);
     control_unlock();
 }
@@ -296,9 +289,7 @@ static int region_freeze(struct region *region)
     return r < 0 ? region_error(r) : 0;
 }
 
-/* Somebody else's socket, which confers `node`; takes it. Control lock held. */
-static int region_confer(struct port *port, int fd, struct node *parent, uint32_t rights,
-                         uint64_t badge)
+int region_confer(struct port *port, int fd, struct node *parent, uint32_t rights, uint64_t badge)
 {
     struct region *region = &port->region;
     struct source *source;
@@ -353,7 +344,7 @@ static int region_greet(struct port *port, uint32_t rights, enum vrd_transfer_mo
         .extension = 1 + (uint32_t)transfer,
     };
     int fd = transfer == VRD_TRANSFER_SHARE ? region_fd_for(region, rights) : region->memory.fd;
-    int r = frame_say(far, &greeting, &fd, 1);
+    int r = region_say(far, &greeting, &fd, 1);
 
     return r < 0 ? error_from_errno(-r) : 0;
 }
@@ -372,7 +363,7 @@ static int region_plant(struct port *port, uint32_t rights, int far_taken)
 
     if (region->maker)
         return region_confer(port, fd_take(&far), &region->tree, tree_rights, 0);
-    r = region->tether ? frame_say(region->tether->fd, &frame, &far, 1) : -EPIPE;
+    r = region->tether ? region_say(region->tether->fd, &frame, &far, 1) : -EPIPE;
     if (r == -EAGAIN)
         return VRD_ERR_QUOTA_EXCEEDED;
     return r < 0 && r != -EPIPE ? error_from_errno(-r) : 0;
@@ -439,7 +430,7 @@ int region_invite(struct port *port, uint32_t rights, int *ret_fd)
 uint32_t region_rights(const struct port *port, enum vrd_transfer_mode transfer)
 {
     const struct region *region = &port->region;
-    uint32_t rights = port->handle.rights & RIGHTS_PASSED;
+    uint32_t rights = port->handle.rights & REGION_RIGHTS_PASSED;
 
     if (transfer != VRD_TRANSFER_SHARE)
         return rights |
@@ -511,15 +502,14 @@ int region_move(struct port *port, vrd_cap_t *ret)
 
 /* --- taking it back: pin held ------------------------------------------------------------------ */
 
-/* New memory for one who holds the region; who leaves hundreds of them unread is cut off: false. */
-static bool region_hand(struct port *port, struct source *source)
+bool region_hand(struct port *port, struct source *source)
 {
     const struct region *region = &port->region;
     const struct frame frame = { .type = FRAME_ATTACH,
                                  .extension = region->generation,
                                  .bytes = region->memory.size };
 
-    if (frame_say(source->fd, &frame, &region->memory.fd, 1) < 0)
+    if (region_say(source->fd, &frame, &region->memory.fd, 1) < 0)
         source_free(&source);
     return source != NULL;
 }
@@ -581,7 +571,7 @@ static int region_ask(struct port *port)
     control_lock();
     frame.id = region->asked + 1;
     if (region->tether)
-        r = frame_say(region->tether->fd, &frame, NULL, 0);
+        r = region_say(region->tether->fd, &frame, NULL, 0);
     region->asked += r == 0;
     control_unlock();
     if (r == -EAGAIN)
@@ -704,251 +694,4 @@ void region_after_fork(struct port *port)
     }
     fd_forget_foreign(&region->inherited, region->inherited_identity);
     region->forked = true;
-}
-
-/* --- what others sent ------------------------------------------------------------------------- */
-
-/* Is it a greeting that can be meant? */
-static bool greeting_fits(const struct frame *greeting)
-{
-    uint64_t page;
-
-    if (greeting->type != FRAME_GREETING_REGION || greeting->id > 1 + VRD_REGION_SHARED ||
-        greeting->extension > 1 + VRD_TRANSFER_COPY_ON_WRITE ||
-        (greeting->count != 0 && greeting->count != 21 && greeting->count != 30))
-        return false;
-    page = pages_size(greeting->count);
-    if (greeting->bytes % page != 0 || !(greeting->rights & VRD_RIGHT_READ) ||
-        (greeting->rights & ~RIGHTS_REGION) != 0)
-        return false;
-    /* who may write could take a huge page away under us */
-    return greeting->id != 1 + VRD_REGION_SHARED || greeting->count == 0 || greeting->extension > 1;
-}
-
-static int greeting_check(const struct frame *greeting, int fd)
-{
-    enum vrd_region_mode mode = (enum vrd_region_mode)(greeting->id - 1);
-    enum vrd_transfer_mode transfer = (enum vrd_transfer_mode)(greeting->extension - 1);
-    enum region_seal seal = region_seal_wanted(mode, transfer);
-    int r = region_memory_check(fd, greeting->bytes, greeting->count, seal);
-
-    if (r == 0 && (greeting->rights & VRD_RIGHT_WRITE) && transfer == VRD_TRANSFER_SHARE &&
-        (seal != REGION_OPEN || !region_memory_writable(fd)))
-        r = -EPROTO;
-    return r == -EPROTO ? VRD_ERR_PEER_CORRUPT : r < 0 ? error_from_errno(-r) : 0;
-}
-
-static struct region region_of_greeting(const struct frame *greeting, int memory_fd)
-{
-    enum vrd_region_mode mode = (enum vrd_region_mode)(greeting->id - 1);
-    enum vrd_transfer_mode transfer = (enum vrd_transfer_mode)(greeting->extension - 1);
-
-    return (struct region){
-        .mode = mode,
-        .transfer = transfer,
-        .maker = transfer == VRD_TRANSFER_MOVE,
-        .exported = true,
-        .inherited = -1,
-        .identity = fd_identity(memory_fd),
-        .memory = { .fd = memory_fd,
-                    .writable_fd = -1,
-                    .size = greeting->bytes,
-                    .shift = greeting->count,
-                    .seal = region_seal_wanted(mode, transfer),
-                    .pages = { .shift = greeting->count, .node = -1 } },
-    };
-}
-
-int region_import(const struct frame *greeting, struct datagram *datagram, int fd_taken,
-                  vrd_cap_t twin, vrd_cap_t *ret)
-{
-    fd_auto fd = fd_taken;
-    struct port *port;
-    vrd_cap_t cap;
-    int r;
-
-    if (!greeting_fits(greeting))
-        return VRD_ERR_PEER_CORRUPT;
-    r = greeting_check(greeting, datagram->fds[0]);
-    if (r < 0)
-        return r;
-    control_lock();
-    port = port_new(PORT_REGION, greeting->rights, 0, 0, &cap);
-    if (port) {
-        port->object = VRD_OBJECT_REGION;
-        port->badge = greeting->badge;
-        port->depth = greeting->depth;
-        port->region = region_of_greeting(greeting, fd_take(&datagram->fds[0]));
-        port->region.twin = twin;
-        region_empty(&port->region);
-        if (!port->region.maker)
-            port->region.tether = source_new(port, SOURCE_MAKER, fd_take(&fd));
-        r = port->region.maker ? 0 : VRD_ERR_OUT_OF_MEMORY;
-        if (port->region.tether)
-            r = source_watch(port->region.tether);
-        if (r == 0) {
-            port_show(port, cap);
-            *ret = cap;
-        } else {
-            source_free(&port->region.tether);
-            fd_close(&port->region.memory.fd);
-            port_free(port);
-        }
-    }
-    control_unlock();
-    return port ? r : VRD_ERR_OUT_OF_MEMORY;
-}
-
-/* The right is gone: whoever still uses the mapping finds zeroes. */
-static void region_lose(struct port *port, uint16_t cause)
-{
-    struct region *region = &port->region;
-
-    if (region->lost == NOTICE_NONE)
-        region->lost = cause;
-    loss_note(port, loss_of_cause((uint8_t)cause));
-    if (region->addr)
-        region_memory_vacate(region->addr, region->memory.size, region->access != REGION_READ);
-    fd_close(&region->memory.fd);
-}
-
-/* The maker has given it new memory. */
-static int region_renewed(struct port *port, const struct frame *frame, struct datagram *datagram)
-{
-    struct region *region = &port->region;
-    struct region_memory *memory = &region->memory;
-    int r;
-
-    if (region->lost != NOTICE_NONE || region->mode != VRD_REGION_PUBLISHED ||
-        region_copies(region) || frame->bytes != memory->size ||
-        frame->extension <= region->generation)
-        return VRD_ERR_PEER_CORRUPT;
-    r = region_memory_check(datagram->fds[0], memory->size, memory->shift, memory->seal);
-    if (r == 0 && region->addr)
-        r = region_memory_map(datagram->fds[0], memory->size, memory->shift, REGION_READ,
-                              region->addr, &region->addr);
-    if (r < 0)
-        return VRD_ERR_PEER_CORRUPT;
-    fd_close(&memory->fd);
-    memory->fd = fd_take(&datagram->fds[0]);
-    region->identity = fd_identity(memory->fd);
-    region->generation = frame->extension;
-    return 0;
-}
-
-static int region_tether_frame(struct source *source, struct datagram *datagram)
-{
-    struct port *port = source->port;
-    struct frame frame;
-    int r = frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame);
-
-    if (r < 0)
-        return r;
-    switch (frame.type) {
-    case FRAME_CLOSE:
-        region_lose(port, frame.cause != NOTICE_NONE ? frame.cause : NOTICE_REVOKED);
-        return 0;
-    case FRAME_ATTACH:
-        return region_renewed(port, &frame, datagram);
-    case FRAME_REVOKED:
-        port->region.answered = frame.id;
-        port_post(port);
-        return 0;
-    default:
-        return VRD_ERR_PEER_CORRUPT;
-    }
-}
-
-/* A socket that somebody has sent, and what it is to confer. */
-static int region_planted(struct source *source, const struct frame *frame, int far,
-                          struct account *account)
-{
-    struct port *port = source->port;
-    struct source *made;
-    int r = region_confer(port, far, source->right, frame->rights, frame->badge);
-
-    if (r == VRD_ERR_PERMISSION_DENIED)
-        return VRD_ERR_PEER_CORRUPT;
-    if (r < 0) /* what we have no memory for is withdrawn, no more */
-        return 0;
-    made = list_entry(port->region.sources.prev, struct source, node);
-    /* it was greeted with the old one, perhaps */
-    if (port->region.generation == 0 || region_hand(port, made))
-        source_bill(made, account);
-    return 0;
-}
-
-/* Somebody who holds the region passes it on. */
-static int region_derived(struct source *source, const struct frame *frame,
-                          struct datagram *datagram)
-{
-    struct account *account;
-    int r = 0;
-
-    /* a forked child of the holder says count 1: it keeps what it has */
-    if ((frame->count == 0 && !(source->right->rights & VRD_RIGHT_GRANT)) || frame->count > 1 ||
-        socket_adopt(datagram->fds[0]) < 0)
-        return VRD_ERR_PEER_CORRUPT;
-    account = source_payer(datagram->uid, datagram->pid);
-    if (account_allows(account, ACCOUNT_DESCRIPTORS, 1))
-        r = region_planted(source, frame, fd_take(&datagram->fds[0]), account);
-    else
-        revoke_foreign(datagram->fds[0], NOTICE_POLICY);
-    account_close(account);
-    return r;
-}
-
-static int region_held_frame(struct source *source, struct datagram *datagram)
-{
-    struct frame frame;
-    int r = frame_decode(datagram->data, datagram->len, datagram->n_fds, &frame);
-
-    if (r < 0)
-        return r;
-    switch (frame.type) {
-    case FRAME_DERIVE:
-        return region_derived(source, &frame, datagram);
-    case FRAME_REVOKE:
-        if (!(source->right->rights & VRD_RIGHT_REVOKE))
-            return VRD_ERR_PEER_CORRUPT;
-        source->revoke = frame.id; /* which answers those before it as well */
-        return 0;
-    default:
-        return VRD_ERR_PEER_CORRUPT;
-    }
-}
-
-int region_drain(struct source *source)
-{
-    return source_drain(source, region_held_frame);
-}
-
-/* All that this one has passed on. */
-static void region_revoke_asked(struct source *source)
-{
-    const struct frame frame = { .type = FRAME_REVOKED, .id = source->revoke };
-
-    source->revoke = 0;
-    revoke_below(source->port, source->right, false);
-    frame_say(source->fd, &frame, NULL, 0);
-}
-
-void region_source_ready(struct source *source)
-{
-    struct port *port = source->port;
-    int r;
-
-    if (source->kind == SOURCE_HOLDER) {
-        r = region_drain(source);
-        if (source->revoke != 0)
-            region_revoke_asked(source);
-        if (r < 0)
-            source_free(&source);
-        return;
-    }
-    r = source_drain(source, region_tether_frame);
-    if (r == VRD_ERR_PEER_CORRUPT)
-        region_lose(port, NOTICE_CORRUPT);
-    if (r < 0)
-        source_free(&port->region.tether);
 }

@@ -98,3 +98,29 @@ void region_source_ready(struct source *source);
 
 /* Carries out what came from somebody who holds the region; as source_drain. Control lock held. */
 int region_drain(struct source *source);
+
+/* --- for what region.c and holder.c share --------------------------------------------------------- */
+
+#define REGION_RIGHTS_PASSED (VRD_RIGHT_READ | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
+#define REGION_RIGHTS (REGION_RIGHTS_PASSED | VRD_RIGHT_WRITE)
+
+/* Does WRITE mean a copy of the holder's own? */
+bool region_copies(const struct region *region);
+
+/* What the seals of a region of this kind have to say. */
+enum region_seal region_seal_wanted(enum vrd_region_mode mode, enum vrd_transfer_mode transfer);
+
+/* Nobody else holds it yet. */
+void region_empty(struct region *region);
+
+/* Says a frame. 0 or -errno. */
+int region_say(int fd, const struct frame *frame, const int *fds, size_t n_fds);
+
+/* Somebody else's socket, which confers a new node below `parent`; takes it. Control lock held. */
+int region_confer(struct port *port, int fd, struct node *parent, uint32_t rights, uint64_t badge);
+
+/*
+ * New memory for one who holds the region; who leaves hundreds of them unread is cut off: false. Control lock
+ * held.
+ */
+bool region_hand(struct port *port, struct source *source);
