@@ -237,13 +237,12 @@ static size_t send_to_liar(vrd_cap_t send, size_t most)
 {
     static const uint8_t data[LARGE];
     size_t sent = 0;
-    int result;
+    int result = vrd_send(send, data, 8); /* the owner may have it, and lie, before this looks */
 
-    support_require_equal(vrd_send(send, data, 8), 0);
-    do {
+    while ((result == 0 || result == VRD_ERR_TIMEOUT) && sent < most) {
         result = vrd_send_timed(send, data, sent % 5 == 0 ? sizeof data : sent % 65, MILLISECOND);
         sent++;
-    } while ((result == 0 || result == VRD_ERR_TIMEOUT) && sent < most);
+    }
     support_require(result == 0 || result == VRD_ERR_TIMEOUT || result == VRD_ERR_PEER_CORRUPT ||
                     result == VRD_ERR_PEER_GONE || result == VRD_ERR_REVOKED);
     return sent;
