@@ -743,6 +743,7 @@ static void memory_is_of_the_channels_choice(void **state)
     pid_t client;
 
     (void)state;
+    support_runtime_dir();
     EXPECT(vrd_channel_create_with(&options, &send, &receive), 0);
     EXPECT(vrd_publish(send, "placed", NULL), 0);
     client = client_start("placed", "hello");

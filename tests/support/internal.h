@@ -26,6 +26,9 @@ bool children_none_left(void);
 /* Removes the test's runtime directory; true if it was empty or never made. */
 bool runtime_dir_remove(void);
 
+/* Without one, nothing can be published. */
+void runtime_dir_none(void);
+
 /* Runs the role this execution was started for and returns its exit code. */
 struct support_role;
 int role_run(const struct support_role *roles, int argc, char **argv);

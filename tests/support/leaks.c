@@ -215,6 +215,12 @@ static int remove_entry(const char *path, const struct stat *status, int kind, s
     return remove(path);
 }
 
+/* The usual one is the machine's: programs that run at a time would meet there. This cannot be made. */
+void runtime_dir_none(void)
+{
+    setenv("VERIDIAN_RUNTIME_DIR", "/proc/support-has-none", 1);
+}
+
 bool runtime_dir_remove(void)
 {
     if (!runtime_dir[0])
@@ -222,7 +228,7 @@ bool runtime_dir_remove(void)
     const bool empty = rmdir(runtime_dir) == 0;
     if (!empty)
         nftw(runtime_dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-    unsetenv("VERIDIAN_RUNTIME_DIR");
+    runtime_dir_none();
     runtime_dir[0] = '\0';
     return empty;
 }

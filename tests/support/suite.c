@@ -135,6 +135,7 @@ int support_main(int argc, char **argv, const struct support_suite *suite)
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     failure_runner_is_this_thread();
+    runtime_dir_none();
     watchdog_start();
     if (suite->huge_pages)
         pools_fill();

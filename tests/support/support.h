@@ -231,7 +231,8 @@ void support_refuse_syscall_arg(long nr, unsigned index, uint32_t value, int err
 /* ---- files ---------------------------------------------------------------------------------------- */
 
 /* An empty runtime directory for this test, named by VERIDIAN_RUNTIME_DIR; made at the first call.
- * It goes when the test ends, and it is a leak if anything is left in it. */
+ * It goes when the test ends, and it is a leak if anything is left in it. A test without one can publish
+ * nothing. */
 const char *support_runtime_dir(void);
 
 /* Pages of 2 MiB in the machine's pool that nobody has taken. */
