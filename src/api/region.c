@@ -10,7 +10,6 @@
 #include "base/arith.h"
 #include "base/error.h"
 #include "object/control.h"
-#include "os/newborn.h"
 #include "os/placement.h"
 
 #define RIGHTS_ALL (VRD_RIGHT_READ | VRD_RIGHT_WRITE | VRD_RIGHT_GRANT | VRD_RIGHT_REVOKE)
@@ -67,24 +66,6 @@ static int create_fd(size_t size, const struct vrd_region_options *options, int 
     return r;
 }
 
-/* Published regions are so before anybody else, a child included, can have them. */
-static int create_pages(size_t size, const struct vrd_region_options *options, int fd,
-                        struct region_memory *ret)
-{
-    const struct pages pages = pages_wanted(options);
-    int r;
-
-    newborn_begin();
-    r = region_memory_create(size, &pages, fd, ret);
-    if (r == 0 && options->mode == VRD_REGION_PUBLISHED) {
-        r = region_memory_publish(ret);
-        if (r < 0)
-            region_memory_deinit(ret);
-    }
-    newborn_end();
-    return r;
-}
-
 static int create_memory(size_t size, const struct vrd_region_options *options,
                          struct region_memory *ret)
 {
@@ -96,7 +77,9 @@ static int create_memory(size_t size, const struct vrd_region_options *options,
     r = create_fd(size, options, &fd);
     if (r < 0)
         return r;
-    r = create_pages(size, options, fd, ret);
+    r = region_memory_create(size, &pages, fd,
+                             options->mode == VRD_REGION_PUBLISHED ? REGION_PUBLISHED : REGION_OPEN,
+                             ret);
     if (r < 0 && options->provider && options->provider->free_pages)
         options->provider->free_pages(options->provider->user, size);
     return r < 0 ? create_failed(r) : 0;

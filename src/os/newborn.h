@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * newborn.h - memory that is being made. Until it is kept from fork, sealed, and its writable descriptor is
- * closed, a child that is forked would have that descriptor, and perhaps a mapping, for as long as it lives.
- * So fork waits.
+ * newborn.h - memory that is being made. Until it is kept from fork and sealed, a child that is forked would
+ * have a writable mapping of it, or a descriptor to make one with, for as long as it lives. So fork waits.
  */
 #pragma once
 

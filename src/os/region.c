@@ -82,7 +82,7 @@ static int memory_make(int *fd, size_t size, const struct pages *pages, struct r
     return 0;
 }
 
-int region_memory_create(size_t size, const struct pages *pages, int fd_consume,
+static int memory_create(size_t size, const struct pages *pages, int fd_consume,
                          struct region_memory *ret)
 {
     fd_auto fd = fd_consume;
@@ -100,14 +100,30 @@ int region_memory_create(size_t size, const struct pages *pages, int fd_consume,
     return fd < 0 ? fd : memory_make(&fd, size, pages, ret);
 }
 
-int region_memory_publish(struct region_memory *memory)
+static int memory_publish(struct region_memory *memory)
 {
-    if (memory->seal != REGION_OPEN)
-        return 0;
     if (fcntl(memory->writable_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE) < 0)
         return -errno;
     memory->seal = REGION_PUBLISHED;
     return 0;
+}
+
+int region_memory_create(size_t size, const struct pages *pages, int fd_consume,
+                         enum region_seal seal, struct region_memory *ret)
+{
+    struct region_memory memory = REGION_NONE;
+    int r;
+
+    newborn_begin();
+    r = memory_create(size, pages, fd_consume, &memory);
+    if (r == 0 && seal == REGION_PUBLISHED)
+        r = memory_publish(&memory);
+    newborn_end();
+    if (r < 0)
+        region_memory_deinit(&memory);
+    else
+        *ret = memory;
+    return r;
 }
 
 /*
@@ -147,21 +163,18 @@ int region_memory_freeze(struct region_memory *memory)
     return 0;
 }
 
-static int memory_renew(struct region_memory *old, struct region_memory *ret)
+int region_memory_renew(struct region_memory *old, struct region_memory *ret)
 {
     struct region_memory renewed = REGION_NONE;
-    int r = region_memory_create(old->size, &old->pages, -1, &renewed);
+    int r = region_memory_create(old->size, &old->pages, -1, old->seal, &renewed);
 
-    if (!renewed.addr)
+    if (r < 0)
         return r;
     memcpy(renewed.addr, old->addr, old->size);
-    if (old->seal == REGION_PUBLISHED)
-        r = region_memory_publish(&renewed);
     /* the new mapping itself: after the seal there can be no second one */
-    if (r == 0 && mremap(renewed.addr, old->size, old->size, MREMAP_MAYMOVE | MREMAP_FIXED,
-                         old->addr) == MAP_FAILED)
+    if (mremap(renewed.addr, old->size, old->size, MREMAP_MAYMOVE | MREMAP_FIXED, old->addr) ==
+        MAP_FAILED) {
         r = -errno;
-    if (r < 0) {
         region_memory_deinit(&renewed);
         return r;
     }
@@ -169,16 +182,6 @@ static int memory_renew(struct region_memory *old, struct region_memory *ret)
     old->addr = NULL;
     *ret = renewed;
     return 0;
-}
-
-int region_memory_renew(struct region_memory *old, struct region_memory *ret)
-{
-    int r;
-
-    newborn_begin();
-    r = memory_renew(old, ret);
-    newborn_end();
-    return r;
 }
 
 void region_memory_deinit(struct region_memory *memory)

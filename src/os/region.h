@@ -37,11 +37,12 @@ struct region_memory {
  * `fd` is a memfd to make it of, whose contents stay and which is taken also on failure, or -1. Returns
  * 0 or -errno: -ENODEV no such node, -ENOTSUP no such pages or no placement in this build or kernel,
  * -ENOMEM or -ENOSPC not so much, or not so many huge pages, -EPROTO `fd` will not do.
+ *
+ * Of REGION_PUBLISHED memory the maker's mapping is the only way to write, also for a child that is forked
+ * meanwhile; REGION_OPEN: it may be frozen later.
  */
-int region_memory_create(size_t size, const struct pages *pages, int fd, struct region_memory *ret);
-
-/* From now on the maker's mapping is the only way to write. 0 or -errno. */
-int region_memory_publish(struct region_memory *memory);
+int region_memory_create(size_t size, const struct pages *pages, int fd, enum region_seal seal,
+                         struct region_memory *ret);
 
 /*
  * From now on nobody can write; the maker's mapping stays where it is and becomes read-only. 0 or

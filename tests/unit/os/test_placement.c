@@ -116,9 +116,8 @@ static void pages_come_from_the_node_that_was_asked_for(void **state)
         struct region_memory memory, renewed;
 
         print_message("[          ] node %d\n", node);
-        assert_int_equal(region_memory_create(SIZE, &pages, -1, &memory), 0);
+        assert_int_equal(region_memory_create(SIZE, &pages, -1, REGION_PUBLISHED, &memory), 0);
         require_on_node(memory.addr, node);
-        assert_int_equal(region_memory_publish(&memory), 0);
         assert_int_equal(region_memory_renew(&memory, &renewed), 0);
         require_on_node(renewed.addr, node);
         region_memory_deinit(&memory);
@@ -137,7 +136,8 @@ static void more_than_a_node_has_is_an_error(void **state)
     if (node < 0)
         return;
     assert_int_equal(placement_room(node, &total, &room), 0);
-    assert_int_equal(region_memory_create(total + UNIT_PAGE, &pages, -1, &memory), -ENOMEM);
+    assert_int_equal(region_memory_create(total + UNIT_PAGE, &pages, -1, REGION_OPEN, &memory),
+                     -ENOMEM);
     assert_int_equal(memory.size, 7);
 }
 

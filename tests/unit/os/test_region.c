@@ -26,13 +26,19 @@
 static const struct pages ordinary = { .node = -1 };
 static const struct pages huge = { .shift = 21, .node = -1 };
 
-static struct region_memory create(size_t size, const struct pages *pages)
+static struct region_memory create_sealed(size_t size, const struct pages *pages,
+                                          enum region_seal seal)
 {
     struct region_memory memory;
 
-    assert_int_equal(region_memory_create(size, pages, -1, &memory), 0);
+    assert_int_equal(region_memory_create(size, pages, -1, seal, &memory), 0);
     assert_int_equal(memory.size, size);
     return memory;
+}
+
+static struct region_memory create(size_t size, const struct pages *pages)
+{
+    return create_sealed(size, pages, REGION_OPEN);
 }
 
 static void *map(int fd, size_t size, unsigned shift, enum region_access access)
@@ -87,12 +93,10 @@ static void require_nobody_writes(const struct region_memory *memory)
 
 static void a_published_one_is_written_by_its_maker_only(void **state)
 {
-    struct region_memory memory = create(SIZE, &ordinary);
+    struct region_memory memory = create_sealed(SIZE, &ordinary, REGION_PUBLISHED);
     uint8_t *seen;
 
     (void)state;
-    assert_int_equal(region_memory_publish(&memory), 0);
-    assert_int_equal(region_memory_publish(&memory), 0); /* again is fine */
     require_nobody_writes(&memory);
     assert_int_equal(region_memory_check(memory.fd, SIZE, 0, REGION_PUBLISHED), 0);
     assert_int_equal(region_memory_check(memory.fd, SIZE, 0, REGION_OPEN), 0);
@@ -115,15 +119,13 @@ static int child_writes(void *arg)
 
 static void a_frozen_one_is_written_by_nobody(void **state)
 {
-    static const bool published[] = { false, true };
+    static const enum region_seal seals[] = { REGION_OPEN, REGION_PUBLISHED };
 
     (void)state;
     for (size_t i = 0; i < 2; i++) {
-        struct region_memory memory = create(SIZE, &ordinary);
+        struct region_memory memory = create_sealed(SIZE, &ordinary, seals[i]);
         uint8_t *bytes = memory.addr;
 
-        if (published[i])
-            assert_int_equal(region_memory_publish(&memory), 0);
         memset(bytes, 8, SIZE);
         assert_int_equal(region_memory_freeze(&memory), 0);
         assert_int_equal(region_memory_freeze(&memory), 0);
@@ -186,11 +188,10 @@ static void a_copy_is_its_writers(void **state)
 
 static void renewed_memory_is_at_the_same_place(void **state)
 {
-    struct region_memory old = create(SIZE, &ordinary), memory;
+    struct region_memory old = create_sealed(SIZE, &ordinary, REGION_PUBLISHED), memory;
     uint8_t *bytes = old.addr, *seen;
 
     (void)state;
-    assert_int_equal(region_memory_publish(&old), 0);
     memset(bytes, 5, SIZE);
     seen = map(old.fd, SIZE, 0, REGION_READ);
     assert_int_equal(region_memory_renew(&old, &memory), 0);
@@ -250,13 +251,14 @@ static void impossible_wishes_fail_cleanly(void **state)
     int r;
 
     (void)state;
-    assert_int_equal(region_memory_create(0, &ordinary, -1, &memory), -EINVAL);
-    assert_int_equal(region_memory_create(4097, &ordinary, -1, &memory), -EINVAL);
-    assert_int_equal(region_memory_create(4096, &huge, -1, &memory), -EINVAL);
-    assert_true(region_memory_create((size_t)1 << 62, &ordinary, -1, &memory) < 0);
-    r = region_memory_create(4096, &nowhere, -1, &memory);
+    assert_int_equal(region_memory_create(0, &ordinary, -1, REGION_OPEN, &memory), -EINVAL);
+    assert_int_equal(region_memory_create(4097, &ordinary, -1, REGION_OPEN, &memory), -EINVAL);
+    assert_int_equal(region_memory_create(4096, &huge, -1, REGION_OPEN, &memory), -EINVAL);
+    assert_true(region_memory_create((size_t)1 << 62, &ordinary, -1, REGION_OPEN, &memory) < 0);
+    r = region_memory_create(4096, &nowhere, -1, REGION_OPEN, &memory);
     assert_true(r == -ENODEV || r == -ENOTSUP); /* without libnuma */
-    assert_int_equal(region_memory_create((size_t)1 << 45, &gigantic, -1, &memory), -ENOTSUP);
+    assert_int_equal(region_memory_create((size_t)1 << 45, &gigantic, -1, REGION_OPEN, &memory),
+                     -ENOTSUP);
     assert_int_equal(memory.size, 7);
 }
 
@@ -264,7 +266,7 @@ static void a_pool_too_small_is_an_error_now(void **state)
 {
     struct region_memory memory = { .size = 7 };
     size_t n = support_huge_pages_free();
-    int r = region_memory_create((n + 1) * HUGE, &huge, -1, &memory);
+    int r = region_memory_create((n + 1) * HUGE, &huge, -1, REGION_OPEN, &memory);
 
     (void)state;
     assert_true(r == -ENOMEM || r == -ENOSPC || r == -ENOTSUP);
@@ -281,9 +283,8 @@ static void huge_pages_are_huge(void **state)
     (void)state;
     if (n < 2)
         return;
-    memory = create(2 * HUGE, &huge);
+    memory = create_sealed(2 * HUGE, &huge, REGION_PUBLISHED);
     assert_int_equal(support_huge_pages_free(), n - 2);
-    assert_int_equal(region_memory_publish(&memory), 0);
     assert_int_equal(region_memory_check(memory.fd, 2 * HUGE, 21, REGION_PUBLISHED), 0);
     assert_int_equal(region_memory_check(memory.fd, 2 * HUGE, 0, REGION_PUBLISHED), -EPROTO);
     assert_int_equal(region_memory_check(memory.fd, 2 * HUGE, 30, REGION_PUBLISHED), -EPROTO);
@@ -446,7 +447,7 @@ static int child_refused(void *arg)
     if (*call == SYS_fallocate) /* which only older kernels need */
         support_refuse_syscall_arg(SYS_madvise, 2, 23 /* MADV_POPULATE_WRITE */, EINVAL);
     support_refuse_syscall(*call, ENOMEM);
-    support_require_equal(region_memory_create(SIZE, &ordinary, -1, &memory), -ENOMEM);
+    support_require_equal(region_memory_create(SIZE, &ordinary, -1, REGION_OPEN, &memory), -ENOMEM);
     support_require_equal(memory.fd, -7);
     return support_snapshot_holds(&before) ? 0 : 1;
 }
@@ -468,7 +469,7 @@ static int child_old_kernel(void *arg)
     (void)arg;
     support_refuse_syscall_arg(SYS_memfd_create, 1, MFD_CLOEXEC | MFD_ALLOW_SEALING | 8U, EINVAL);
     support_refuse_syscall_arg(SYS_madvise, 2, 23 /* MADV_POPULATE_WRITE */, EINVAL);
-    support_require_equal(region_memory_create(SIZE, &ordinary, -1, &memory), 0);
+    support_require_equal(region_memory_create(SIZE, &ordinary, -1, REGION_OPEN, &memory), 0);
     support_require_equal(region_memory_check(memory.fd, SIZE, 0, REGION_OPEN), 0);
     region_memory_deinit(&memory);
     return 0;
