@@ -8,10 +8,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <veridian/ipc.h>
 
 #include "link/ring.h"
+#include "single.h"
 
 #define ROUNDS 301
 #define TIMES 4000
@@ -25,22 +25,6 @@ struct bare {
 static vrd_cap_t sender, receiver;
 static struct bare bare;
 static char in[SLOT_INLINE_MAX], out[SLOT_INLINE_MAX];
-
-static double now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static void require(int ok)
-{
-    if (!ok) {
-        fputs("a call failed\n", stderr);
-        exit(EXIT_FAILURE);
-    }
-}
 
 static void bare_init(void)
 {
@@ -96,19 +80,6 @@ static double by_capability(size_t len)
     return (now_ns() - start) / TIMES;
 }
 
-static int compare(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
-static double median(double *samples)
-{
-    qsort(samples, ROUNDS, sizeof *samples, compare);
-    return samples[ROUNDS / 2];
-}
-
 static void measure(size_t len)
 {
     static double with[ROUNDS], without[ROUNDS], more[ROUNDS];
@@ -120,7 +91,7 @@ static void measure(size_t len)
     }
     printf("%2zu B: through capabilities %.1f ns, through the ring alone %.1f ns, both checks %.1f "
            "ns\n",
-           len, median(with), median(without), median(more));
+           len, median(with, ROUNDS), median(without, ROUNDS), median(more, ROUNDS));
 }
 
 int main(void)

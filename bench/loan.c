@@ -11,8 +11,9 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <veridian/ipc.h>
+
+#include "single.h"
 
 #define ROUNDS 101
 #define TIMES 2000
@@ -20,22 +21,6 @@
 #define LARGEST ((size_t)1 << 20)
 
 static vrd_cap_t sender, receiver;
-
-static double now_ns(void)
-{
-    struct timespec ts;
-
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static void require(int ok)
-{
-    if (!ok) {
-        fputs("a call failed\n", stderr);
-        exit(EXIT_FAILURE);
-    }
-}
 
 static void touch(void *data)
 {
@@ -83,13 +68,6 @@ static void by_ring(size_t size)
     }
 }
 
-static int compare(const void *a, const void *b)
-{
-    const double *x = a, *y = b;
-
-    return (*x > *y) - (*x < *y);
-}
-
 static const struct way {
     const char *name;
     void (*run)(size_t size);
@@ -117,8 +95,7 @@ int main(void)
         }
         printf("%8zu bytes:", sizes[i]);
         for (size_t way = 0; way < WAYS; way++) {
-            qsort(taken[way], ROUNDS, sizeof(double), compare);
-            printf("  %s %.1f", ways[way].name, taken[way][ROUNDS / 2]);
+            printf("  %s %.1f", ways[way].name, median(taken[way], ROUNDS));
         }
         printf("\n");
     }
