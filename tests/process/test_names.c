@@ -143,15 +143,11 @@ static void many_connect_and_each_is_somebody(void **state)
     EXPECT(vrd_cap_close(receive), 0);
 }
 
-static void who_connects_first_waits_for_the_publisher(void **state)
+/* Publishes what a client already waits for, until that has it. */
+static void serve_late(pid_t client)
 {
     vrd_cap_t send, receive;
-    pid_t client;
 
-    (void)state;
-    support_runtime_dir();
-    client = client_start("late", "early");
-    support_wait_asleep(client);
     EXPECT(vrd_channel_create(4, &send, &receive), 0);
     EXPECT(vrd_publish(send, "late", NULL), 0);
     receive_text(receive, "early");
@@ -161,11 +157,21 @@ static void who_connects_first_waits_for_the_publisher(void **state)
     EXPECT(vrd_cap_close(receive), 0);
 }
 
+static void who_connects_first_waits_for_the_publisher(void **state)
+{
+    pid_t client;
+
+    (void)state;
+    support_runtime_dir();
+    client = client_start("late", "early");
+    support_wait_asleep(client);
+    serve_late(client);
+}
+
 /* The directory is not there, is made, is removed while somebody waits in it, and is made once more. */
 static void the_directory_comes_and_goes(void **state)
 {
     char base[108], way[128], below[160];
-    vrd_cap_t send, receive;
     pid_t client;
 
     (void)state;
@@ -186,13 +192,7 @@ static void the_directory_comes_and_goes(void **state)
         EXPECT(rmdir(way), 0);
         support_wait_asleep(client);
     }
-    EXPECT(vrd_channel_create(4, &send, &receive), 0);
-    EXPECT(vrd_publish(send, "late", NULL), 0);
-    receive_text(receive, "early");
-    support_wait_exit(client, 0);
-    EXPECT(vrd_unpublish("late"), 0);
-    EXPECT(vrd_cap_close(send), 0);
-    EXPECT(vrd_cap_close(receive), 0);
+    serve_late(client);
     EXPECT(rmdir(below), 0);
     EXPECT(rmdir(way), 0);
     setenv("VERIDIAN_RUNTIME_DIR", base, 1);

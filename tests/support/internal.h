@@ -23,6 +23,9 @@ void failure_runner_is_this_thread(void);
 /* True if no child, dead or alive, was left; otherwise names, kills and reaps them. */
 bool children_none_left(void);
 
+/* True: in a process of its own session, forked twice: the program has no child that it did not start. */
+bool fork_apart(void);
+
 /* Removes the test's runtime directory; true if it was empty or never made. */
 bool runtime_dir_remove(void);
 

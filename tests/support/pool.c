@@ -15,7 +15,6 @@
 #include <sys/file.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define POOLS "/sys/kernel/mm/hugepages"
@@ -130,30 +129,19 @@ noreturn static void keeper_run(int filled, int program)
     _exit(EXIT_SUCCESS);
 }
 
-/* Forked twice, as the watchdog is, and like it not of the program's process group. */
+/* By a process beside the program, which is there when the program has died. */
 void pools_fill(void)
 {
-    int filled[2], status;
     const int program = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    int filled[2];
     char byte;
 
     if (program < 0 || pipe2(filled, O_CLOEXEC) != 0)
         abort();
-    fflush(NULL);
-    const pid_t child = fork();
-    if (child < 0)
-        abort();
-    if (child == 0) {
-        const pid_t keeper = fork();
-
-        if (keeper != 0)
-            _exit(keeper < 0);
-        setsid();
+    if (fork_apart()) {
         close(filled[0]);
         keeper_run(filled[1], program);
     }
-    if (waitpid(child, &status, 0) != child || status != 0)
-        abort();
     close(program);
     close(filled[1]);
     if (read(filled[0], &byte, 1) != 0)

@@ -133,6 +133,27 @@ noreturn static void watchdog_loop(int orders, pid_t group, int pidfd, bool swee
     _exit(EXIT_SUCCESS);
 }
 
+bool fork_apart(void)
+{
+    int status;
+
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child < 0)
+        abort();
+    if (child == 0) {
+        const pid_t grandchild = fork();
+
+        if (grandchild != 0)
+            _exit(grandchild < 0);
+        setsid();
+        return true;
+    }
+    if (waitpid(child, &status, 0) != child || status != 0)
+        abort();
+    return false;
+}
+
 void watchdog_start(void)
 {
     int pair[2];
@@ -147,23 +168,10 @@ void watchdog_start(void)
     if (pidfd < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
         abort();
 
-    /* Forked twice: the test program must not have a child that it did not start. */
-    fflush(NULL);
-    const pid_t child = fork();
-    if (child < 0)
-        abort();
-    if (child == 0) {
-        const pid_t grandchild = fork();
-        if (grandchild != 0)
-            _exit(grandchild < 0);
-        setsid();
+    if (fork_apart()) {
         close(pair[0]);
         watchdog_loop(pair[1], group, pidfd, sweep);
     }
-
-    int status;
-    if (waitpid(child, &status, 0) != child || status != 0)
-        abort();
     close(pair[1]);
     close(pidfd);
     order_fd = pair[0];
