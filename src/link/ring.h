@@ -223,10 +223,9 @@ hot_inline void ring_writer_look_ahead(struct ring_writer *w)
 /*
  * Where a message has a multiple of RING_TAKEN before it: takes lines back that the reader had, ahead of
  * the messages that go there. Else each message waits for its line, and holds up all that is stored behind
- * it: a processor has only as many lines on their way as messages fit into its store queue, two or three.
- * Stores that follow each other without anything between wait together. What they store means nothing yet,
- * the slots are free. (Asking with prefetchw brings a line that another processor has written or read as for
- * reading, on the processors that we measured, and the store asks once more.)
+ * it, so that few lines are on their way at a time; stores that follow each other without anything between
+ * wait together. What they store means nothing yet, the slots are free. (Asking with prefetchw does not help:
+ * see docs/design.md.)
  */
 hot_inline void ring_writer_take_lines(const struct ring_writer *w, uint32_t position)
 {
