@@ -170,6 +170,7 @@ int region_memory_renew(struct region_memory *old, struct region_memory *ret)
 
     if (r < 0)
         return r;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): what was made is mapped */
     memcpy(renewed.addr, old->addr, old->size);
     /* the new mapping itself: after the seal there can be no second one */
     if (mremap(renewed.addr, old->size, old->size, MREMAP_MAYMOVE | MREMAP_FIXED, old->addr) ==
