@@ -51,6 +51,8 @@ void spares_expected(bool expected)
     wanted = expected;
     if (!expected)
         spares_drop();
+    else if (!reactor_threadless())
+        reactor_owe(); /* while there was nothing to make, the thread slept without limit */
 }
 
 void spares_connecting(void)

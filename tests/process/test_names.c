@@ -650,11 +650,47 @@ static int has_no_segments(void *arg)
     return 0;
 }
 
+static void segments_come(size_t n)
+{
+    int tries = 0;
+
+    while (segments_open() < n && tries++ < 500)
+        support_sleep_ms(10);
+    assert_true(segments_open() >= n);
+}
+
+static void segments_go(void)
+{
+    int tries = 0;
+
+    while (segments_open() > 0 && tries++ < 1000)
+        support_sleep_ms(10);
+    assert_int_equal(segments_open(), 0);
+}
+
+/* They are made before anybody connects, also where the library's thread already sleeps. */
+static void segments_are_ready_for_who_connects_first(void **state)
+{
+    vrd_cap_t send, receive;
+
+    (void)state;
+    support_runtime_dir();
+    EXPECT(vrd_channel_create(4, &send, &receive), 0);
+    for (int i = 0; i < 3; i++) {
+        EXPECT(vrd_publish(send, "before", NULL), 0);
+        segments_come(2);
+        EXPECT(vrd_unpublish("before"), 0);
+        segments_go();
+        support_sleep_ms(20);
+    }
+    EXPECT(vrd_cap_close(send), 0);
+    EXPECT(vrd_cap_close(receive), 0);
+}
+
 /* A publisher keeps segments ready for those who connect: a child has none of them. */
 static void a_child_has_none_of_its_parents_segments(void **state)
 {
     vrd_cap_t send, receive;
-    int tries = 0;
 
     (void)state;
     support_runtime_dir();
@@ -662,9 +698,7 @@ static void a_child_has_none_of_its_parents_segments(void **state)
     EXPECT(vrd_publish(send, "ready", NULL), 0);
     support_wait_exit(client_start("ready", "first"), 0);
     receive_text(receive, "first");
-    while (segments_open() < 2 && tries++ < 500)
-        support_sleep_ms(10);
-    assert_true(segments_open() >= 2);
+    segments_come(2);
     support_wait_exit(support_child(has_no_segments, NULL), 0);
     support_wait_exit(client_start("ready", "as before"), 0);
     receive_text(receive, "as before");
@@ -681,7 +715,6 @@ static void who_connects_again_keeps_a_segment_for_a_second(void **state)
 {
     struct support_gate ready;
     bool kept = false;
-    int tries = 0;
     pid_t server;
     vrd_cap_t cap;
 
@@ -703,9 +736,7 @@ static void who_connects_again_keeps_a_segment_for_a_second(void **state)
     assert_true(kept);
     support_wait_exit(server, 0);
     support_gate_deinit(&ready);
-    while (segments_open() > 0 && tries++ < 1000)
-        support_sleep_ms(10);
-    assert_int_equal(segments_open(), 0);
+    segments_go();
 }
 
 static void a_name_whose_owner_is_gone_goes_too(void **state)
@@ -776,6 +807,7 @@ SUPPORT_MAIN(.tests =
                      SUPPORT_TEST(the_publisher_need_not_be_the_owner),
                      SUPPORT_TEST(visitors_with_bad_manners),
                      SUPPORT_TEST(a_child_has_none_of_its_parents_names),
+                     SUPPORT_TEST(segments_are_ready_for_who_connects_first),
                      SUPPORT_TEST(a_child_has_none_of_its_parents_segments),
                      SUPPORT_TEST(who_connects_again_keeps_a_segment_for_a_second),
                      SUPPORT_TEST(a_name_whose_owner_is_gone_goes_too),
