@@ -35,7 +35,7 @@
 /* With the control lock. */
 static struct loop *loop; /* NULL until something is watched */
 static uint64_t loop_identity;
-static int owed = -1;  /* in the loop: readable while the application is to be called back ... */
+static int owed = -1;  /* in the loop: readable while there is a reason for reactor_serve ... */
 static bool owing;     /* ... as it is */
 static bool serving;   /* ... but the thread that has this turn will see to it */
 static bool relieved;  /* in this turn: a link has ended, and another may come */

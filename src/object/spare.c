@@ -52,7 +52,7 @@ void spares_expected(bool expected)
     if (!expected)
         spares_drop();
     else if (!reactor_threadless())
-        reactor_owe(); /* while there was nothing to make, the thread slept without limit */
+        reactor_owe(); /* a thread that had nothing to make sleeps without limit */
 }
 
 void spares_connecting(void)

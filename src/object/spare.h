@@ -17,7 +17,10 @@ struct source;
 /* One of this size, as segment_create makes it. False: there is none. Control lock held. */
 bool spare_take(size_t size, struct segment *ret, int *ret_fd);
 
-/* Are links expected from now on? What was not used goes when they no longer are. Control lock held. */
+/*
+ * Are links expected from now on? The library's thread, if there is one, is woken to make what they need;
+ * what was not used goes when they no longer are. Control lock held.
+ */
 void spares_expected(bool expected);
 
 /*

@@ -681,7 +681,7 @@ static void segments_are_ready_for_who_connects_first(void **state)
         segments_come(2);
         EXPECT(vrd_unpublish("before"), 0);
         segments_go();
-        support_sleep_ms(20);
+        support_sleep_ms(20); /* the thread falls asleep meanwhile */
     }
     EXPECT(vrd_cap_close(send), 0);
     EXPECT(vrd_cap_close(receive), 0);
